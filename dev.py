@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""One entry for everything a developer does here: `python3 dev.py demo | serve | test | lint`.
+
+It needs nothing but Python: what else is needed is installed under `.dev/` (the servers, as root, by apt-get), and the
+servers that it starts are private ones. The parts are `tests/machine.py`, `tests/matrix.py` and `tests/servers.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tests.machine import DEV, TOP, Unavailable, environment, provide, run, venv
+from tests.matrix import DATABASES, NEWEST, ROWS, any_venv, coverage, matrix, row_venv, steps, summary
+
+LINT = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+    ("lint-imports", "--cache-dir", str(DEV / "import_linter_cache")),
+)
+SERVE = (
+    '"$0" manage.py migrate -v 0 && "$0" manage.py seed_shop --admin && echo "http://127.0.0.1:$1/ (Ctrl-C ends)" &&'
+    ' exec "$0" -m gunicorn example_project.wsgi --workers 4 --bind "127.0.0.1:$1" --log-level warning'
+)
+
+
+def demo() -> int:
+    """Install the little that the demo needs and run it on SQLite."""
+    python = venv("demo", ">=3.10", "-e", ".[example]")
+    return run([str(python), "-m", "example_project.demo"], environment(python), 300)
+
+
+def serve(database: str, port: int) -> int:
+    """Serve the shop with gunicorn on a private, empty database until Ctrl-C."""
+    provide(database)
+    python = any_venv()
+    command = [str(python), "-m", "tests.servers", database, "--", "sh", "-c", SERVE, str(python), str(port)]
+    try:
+        return run(command, environment(python), seconds=None)
+    except KeyboardInterrupt:
+        return 0
+
+
+def lint() -> list[str]:
+    """Run ruff, mypy and the import contracts on the newest row; give the failures."""
+    python = row_venv(NEWEST, "test,lint")
+    return steps([[str(python.parent / name), *rest] for name, *rest in LINT], python)
+
+
+def strict_steps() -> list[str]:
+    """Run everything that a change has to pass beside its tests; give the failures."""
+    try:
+        failed = lint()
+        python = row_venv(NEWEST)
+    except Unavailable as problem:
+        return [f"lint: {problem}"]
+    migrations = [str(python), "manage.py", "makemigrations", "--check", "--dry-run"]
+    return failed + steps([migrations, [sys.executable, str(TOP / "dev.py"), "demo"]], python)
+
+
+def test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run the matrix and print one summary of it all; 0 when nothing failed."""
+    started = time.monotonic()
+    shutil.rmtree(DEV / "coverage", ignore_errors=True)
+    (DEV / "coverage").mkdir(parents=True)
+    problems = strict_steps() if options.strict else []
+    rows = [options.row] if options.row else list(ROWS)
+    databases = [options.database] if options.database else list(DATABASES)
+    results = matrix(rows, databases, arguments)
+    whole = not (arguments or options.row or options.database)
+    problems += coverage(enforced=options.strict and whole)
+    if options.strict:
+        problems += [
+            f"{result.row} {result.database}: {result.note}"
+            for result in results
+            if result.note and not result.errors
+        ]
+        problems += [f"{result.row} {result.database}: skips" for result in results if result.skipped]
+    return summary(results, problems, time.monotonic() - started)
+
+
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    """Read the command line; what `test` does not know is for pytest."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="see it work, on SQLite")
+    server = commands.add_parser("serve", help="serve the example shop until Ctrl-C")
+    server.add_argument("--database", choices=DATABASES, default="sqlite")
+    server.add_argument("--port", type=int, default=8000)
+    tests = commands.add_parser(
+        "test", help="run the tests; further arguments go to pytest", allow_abbrev=False
+    )
+    tests.add_argument(
+        "--strict", action="store_true", help="lint first, and take whatever is skipped for a failure"
+    )
+    tests.add_argument("--row", choices=list(ROWS), help="only this Python and Django")
+    tests.add_argument("--database", choices=DATABASES, help="only this database")
+    commands.add_parser("lint", help="ruff, mypy and the import contracts")
+    options, rest = parser.parse_known_args()
+    if rest and options.command != "test":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options, rest
+
+
+def terminated(number: int, frame: object) -> NoReturn:
+    """Turn SIGTERM into an exception, so that the running command is ended too."""
+    raise SystemExit(128 + number)
+
+
+def main() -> int:
+    """Run a subcommand."""
+    options, rest = parse()
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        if options.command == "test":
+            return test(options, rest)
+        if options.command == "serve":
+            return serve(options.database, options.port)
+        return demo() if options.command == "demo" else len(lint())
+    except Unavailable as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

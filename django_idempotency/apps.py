@@ -1,0 +1,21 @@
+"""The app's configuration."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class IdempotencyConfig(AppConfig):
+    """``"django_idempotency"`` in INSTALLED_APPS."""
+
+    name = "django_idempotency"
+    verbose_name = _("Idempotency")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks and the log receivers."""
+        from django_idempotency import checks, logs
+
+        checks.register()
+        logs.connect()

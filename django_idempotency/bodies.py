@@ -1,0 +1,133 @@
+"""Read a request's body without taking it away from the view: what it means, what is kept, and how to rewind it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.core.files.base import File
+from django.http import HttpRequest
+from django.utils.datastructures import MultiValueDict
+
+from django_idempotency.conf import conf
+from django_idempotency.core.fingerprints import (
+    Part,
+    canonical_form,
+    canonical_json,
+    canonical_multipart,
+    digest_parts,
+)
+from django_idempotency.core.payloads import Redactor
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A request's payload: the digest of what it means, and the bytes to keep of it (None: nothing)."""
+
+    digest: str = field(repr=False)
+    kept: bytes | None = field(repr=False)
+
+
+def read_payload(request: HttpRequest, ignore: Collection[str] = ()) -> Payload:
+    """Return the payload of a request whose body is not multipart; the view can still read it all.
+
+    JSON and urlencoded forms count by their meaning, anything else by its bytes. A body too large for
+    ``request.body`` is spooled to disk while it is digested, and is not kept.
+    """
+    try:
+        body = request.body
+    except RequestDataTooBig:
+        return Payload(_digest("raw", request, _spooled_digest(request)), None)
+    kind, canonical = _canonical(request.content_type or "", body, ignore)
+    return Payload(_digest(kind, request, canonical), _bounded(_kept(kind, body)))
+
+
+def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
+    """Return the payload of a multipart request by its parts (several SDKs send a new boundary with each retry).
+
+    ``request`` offers POST and FILES as parsed by whoever parses for the view; each file is read once, in chunks,
+    and left at its start.
+    """
+    parts = list(_parts(request.POST, request.FILES))
+    kept = Redactor(conf.REDACT).multipart(parts) if conf.STORE_REQUEST_PAYLOAD else None
+    return Payload(_digest("multipart", request, canonical_multipart(parts, ignore)), _bounded(kept))
+
+
+def rewind(request: HttpRequest) -> None:
+    """Put whatever has been read of a request back to its start, for another run of the view."""
+    internals: Any = request
+    for _, file in _files(getattr(request, "_files", MultiValueDict())):
+        file.seek(0)
+    if isinstance(internals._stream, SpooledTemporaryFile):
+        internals._stream.seek(0)
+        internals._read_started = False
+
+
+def _canonical(media_type: str, body: bytes, ignore: Collection[str]) -> tuple[str, bytes]:
+    if media_type == "application/json" or media_type.endswith("+json"):
+        canonical = canonical_json(body, ignore)
+        return ("raw", body) if canonical is None else ("json", canonical)
+    if media_type == FORM:
+        return "form", canonical_form(body, ignore)
+    return "raw", body
+
+
+def _kept(kind: str, body: bytes) -> bytes | None:
+    if not conf.STORE_REQUEST_PAYLOAD:
+        return None
+    if kind == "json":
+        return Redactor(conf.REDACT).json(body)
+    return Redactor(conf.REDACT).form(body) if kind == "form" else body
+
+
+def _bounded(kept: bytes | None) -> bytes | None:
+    return kept if kept is not None and len(kept) <= conf.MAX_BODY_BYTES else None
+
+
+def _digest(kind: str, request: Any, content: bytes) -> str:
+    query = request.META.get("QUERY_STRING", "").encode("utf-8", "surrogateescape")
+    media_type = (request.content_type or "").partition(";")[0].strip().lower().encode()
+    return digest_parts(("query", query), ("media type", media_type), (kind, content))
+
+
+def _spooled_digest(request: HttpRequest) -> bytes:
+    """Digest the stream while copying it, and leave the copy as the request's stream, unread."""
+    internals: Any = request
+    spool = SpooledTemporaryFile(max_size=_CHUNK)  # noqa: SIM115 (the request keeps it)
+    if internals._stream.seekable():  # Django measures a seekable stream by going to its end
+        internals._stream.seek(0)
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: internals._stream.read(_CHUNK), b""):
+        digest.update(chunk)
+        spool.write(chunk)
+    spool.seek(0)
+    internals._stream, internals._read_started = spool, False
+    return digest.digest()
+
+
+def _parts(fields: MultiValueDict[str, Any], files: MultiValueDict[str, Any]) -> Iterator[Part]:
+    for name, values in fields.lists():
+        yield from (Part(name, text=value) for value in values if not isinstance(value, File))
+    for name, file in _files(files):
+        yield Part(name, None, file.name, file.content_type, file.size, _file_digest(file))
+
+
+def _files(files: Any) -> Iterator[tuple[str, Any]]:
+    for name, values in files.lists():
+        yield from ((name, file) for file in values)
+
+
+def _file_digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    for chunk in file.chunks():
+        digest.update(chunk)
+    file.seek(0)
+    return digest.hexdigest()

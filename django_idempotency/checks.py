@@ -1,0 +1,198 @@
+"""System checks: each has a stable id, names the setting, and says what to change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning
+from django.core.checks import register as register_check
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.module_loading import import_string
+
+from django_idempotency.claims.registry import record_alias
+from django_idempotency.conf import Defaults, conf
+
+Apps = Sequence[AppConfig] | None
+
+
+def register() -> None:
+    """Register every check; those that ask a server run with ``check --database`` and ``migrate`` only."""
+    register_check(check_names)
+    register_check(check_values)
+    register_check(check_hooks)
+    register_check(check_locking)
+    register_check(Tags.database)(check_dead_clients)
+
+
+def check_names(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E001: a name in IDEMPOTENCY that no code reads; the record would silently follow the default."""
+    known = list(Defaults.__annotations__)
+    configured = getattr(settings, "IDEMPOTENCY", {})
+    if not isinstance(configured, dict):
+        return [
+            Error(
+                "IDEMPOTENCY must be a dict of settings.",
+                hint="IDEMPOTENCY = {}",
+                id="django_idempotency.E001",
+            )
+        ]
+    return [
+        Error(
+            f"IDEMPOTENCY[{name!r}] is not a setting.",
+            hint=_did_you_mean(name, known),
+            id="django_idempotency.E001",
+        )
+        for name in configured
+        if name not in known
+    ]
+
+
+def _did_you_mean(name: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name).upper(), known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known settings: {', '.join(known)}."
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, timedelta) or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_seconds(value) and (value > timedelta(0) if isinstance(value, timedelta) else value > 0)
+
+
+def _is_count(value: Any, low: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def _is_header(value: Any) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return bool(names) and _is_names(names) and all(name.replace("-", "").isalnum() for name in names)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "REQUIRED": (_is_bool, "True or False"),
+    "METHODS": (
+        lambda value: _is_names(value) and all(name.isupper() for name in value),
+        'a list such as ["POST", "PATCH"]',
+    ),
+    "RETENTION": (_is_positive, "a number of seconds above 0, or a timedelta"),
+    "FINGERPRINT_IGNORE": (_is_names, "a list of field names"),
+    "HEADER": (_is_header, 'a header name or a list of them, such as ["Idempotency-Key"]'),
+    "KEY_FORMAT": (lambda value: value in ("lenient", "strict"), '"lenient" or "strict"'),
+    "KEY_MAX_LENGTH": (lambda value: _is_count(value, 1) and value <= 255, "a number from 1 to 255"),
+    "STORE_BODY": (_is_bool, "True or False"),
+    "STORE_REQUEST_PAYLOAD": (_is_bool, "True or False"),
+    "MAX_BODY_BYTES": (_is_count, "a number of bytes, 0 or more"),
+    "REDACT": (_is_names, "a list of field names"),
+    "RESPONSE_HEADERS": (_is_names, "a list of header names"),
+    "RETRIES": (_is_count, "a number, 0 or more"),
+    "RETRY_AFTER": (lambda value: _is_count(value, 1), "a number of seconds, 1 or more"),
+    "RETRY_HINTS": (_is_bool, "True or False"),
+    "REPLAY_HEADER": (lambda value: isinstance(value, str) and _is_header(value), "a header name"),
+    "ERROR_FORMAT": (lambda value: value in ("problem", "json"), '"problem" or "json"'),
+    "DOCUMENTATION_URL": (lambda value: value is None or isinstance(value, str), "a URL, or None"),
+    "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
+}
+
+
+def check_values(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E002: a value of the wrong kind."""
+    return [
+        Error(
+            f"IDEMPOTENCY[{name!r}] has a value that cannot be used: {getattr(conf, name)!r}.",
+            hint=f"Set it to {wanted}, or leave it out.",
+            id="django_idempotency.E002",
+        )
+        for name, (accepts, wanted) in RULES.items()
+        if not accepts(getattr(conf, name))
+    ]
+
+
+def check_hooks(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E003: a hook that is neither a callable nor the dotted path of one."""
+    return list(_broken_hooks(("SCOPE", "FINGERPRINT", "KEY_VALIDATOR", "STORE")))
+
+
+def _broken_hooks(names: Iterable[str]) -> Iterator[CheckMessage]:
+    for name in names:
+        value = getattr(conf, name)
+        if value is not None and not _is_hook(value):
+            yield Error(
+                f"IDEMPOTENCY[{name!r}] is neither a callable nor the dotted path of one: {value!r}.",
+                hint="Correct the path, or set the callable itself.",
+                id="django_idempotency.E003",
+            )
+
+
+def _is_hook(value: Any) -> bool:
+    try:
+        return callable(import_string(value) if isinstance(value, str) else value)
+    except ImportError:
+        return False
+
+
+def check_locking(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W001: SQLite that fails at once instead of waiting; E004: a database that cannot refuse a lock at once."""
+    alias = record_alias()
+    if alias not in connections:
+        return []
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        return _check_sqlite(connection)
+    if not connection.features.has_select_for_update_nowait:
+        message = (
+            f"The database {alias!r} keeps the idempotency records and has no SELECT … FOR UPDATE NOWAIT."
+        )
+        hint = "Use PostgreSQL, MariaDB, MySQL 8 or SQLite for IDEMPOTENCY['DATABASE']."
+        return [Error(message, hint=hint, id="django_idempotency.E004")]
+    return []
+
+
+def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
+    if mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
+        return []
+    hint = 'Set OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL;"}.'
+    message = f"SQLite database {connection.alias!r} is not in IMMEDIATE mode: simultaneous writers fail at once with 'database is locked'."
+    return [Warning(message, hint=hint, id="django_idempotency.W001")]
+
+
+def check_dead_clients(
+    app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """I001: a server that finishes a dead client's statement first, so that its key stays busy for as long (I8)."""
+    alias = record_alias()
+    if alias not in (databases or ()):
+        return []
+    probe = _PROBES.get(connections[alias].vendor)
+    if probe is None:
+        return []
+    query, setting = probe
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query)
+        value = cursor.fetchone()[-1]
+    if str(value) not in ("0", "0.000000"):
+        return []
+    message = f"The server of {alias!r} does not notice a dead client before its running statement ends ({setting} is 0)."
+    hint = f"Set {setting} on the server or in OPTIONS, so that a retry after a crash runs at once."
+    return [Info(message, hint=hint, id="django_idempotency.I001")]
+
+
+_PROBES = {
+    "postgresql": ("SHOW client_connection_check_interval", "client_connection_check_interval"),
+    "mysql": ("SHOW VARIABLES LIKE 'max_statement_time'", "max_statement_time"),
+}

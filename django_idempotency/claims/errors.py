@@ -1,0 +1,54 @@
+"""What a database error means for a claim: PostgreSQL tells by SQLSTATE, MariaDB and MySQL by number."""
+
+from __future__ import annotations
+
+from django.db import DatabaseError, Error, InterfaceError, OperationalError
+
+_REFUSED = {"55P03", 1205, 3572}
+_REPEATABLE = {"40001", "40P01", 1213}
+# 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle.
+_LOST = {"57P01", "57P02", "57P03", 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
+
+
+def error_code(error: BaseException) -> str | int | None:
+    """Return the SQLSTATE (psycopg, psycopg2) or the error number (MariaDB, MySQL) of a Django database error."""
+    # The number first: PyMySQL has a SQLSTATE too, and it says HY000 of nearly everything.
+    if error.args and isinstance(error.args[0], int):
+        return error.args[0]
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+
+def is_lock_refused(error: BaseException) -> bool:
+    """Tell whether a NOWAIT lock, or one bounded by a time-out, was refused: somebody else holds it.
+
+    Oracle reports ORA-00054 on the driver's error object.
+    """
+    if not isinstance(error, DatabaseError):
+        return False
+    return error_code(error) in _REFUSED or "ORA-00054" in str(error)
+
+
+def is_repeatable(error: BaseException) -> bool:
+    """Tell whether the database undid the transaction so that it may run again: serialization failure or deadlock."""
+    return isinstance(error, DatabaseError) and error_code(error) in _REPEATABLE
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Tell whether the connection is gone, so that only a later read can tell what the server did.
+
+    Drivers report a loss with a code, or, when it happens on their own side, without any: psycopg raises an
+    OperationalError that has no SQLSTATE, PyMySQL an InterfaceError ``(0, '')``.
+    """
+    if isinstance(error, InterfaceError):
+        return True
+    if not isinstance(error, OperationalError):
+        return False
+    code = error_code(error)
+    if isinstance(code, str):
+        return code in _LOST or code.startswith("08")
+    return code in _LOST or (code is None and _is_postgresql(error))
+
+
+def _is_postgresql(error: Error) -> bool:
+    return type(error.__cause__).__module__.partition(".")[0] in {"psycopg", "psycopg2"}

@@ -1,0 +1,21 @@
+"""Which claim serves which database."""
+
+from __future__ import annotations
+
+from django.db import connections, router
+
+from django_idempotency.claims.base import Claims
+from django_idempotency.claims.row_lock import RowLockClaims
+from django_idempotency.claims.sqlite import SQLiteClaims
+from django_idempotency.conf import conf
+from django_idempotency.models import IdempotencyRecord
+
+
+def record_alias() -> str:
+    """Return the alias that keeps the records: the setting DATABASE, else what the routers say for a write."""
+    return conf.DATABASE or router.db_for_write(IdempotencyRecord)
+
+
+def claims_for(using: str) -> Claims:
+    """Return the claims of a database alias: the write lock on SQLite, the row lock everywhere else."""
+    return SQLiteClaims(using) if connections[using].vendor == "sqlite" else RowLockClaims(using)

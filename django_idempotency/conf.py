@@ -1,0 +1,70 @@
+"""Typed settings over ``IDEMPOTENCY = {…}`` in the project's settings, read on every access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+Hook = str | Callable[..., Any] | None
+
+
+class Defaults:
+    """Every setting: the attribute is its name, its type and its default at once."""
+
+    REQUIRED: bool = False
+    METHODS: list[str] = ["POST", "PATCH"]
+    RETENTION: int | float | timedelta = 86400
+    SCOPE: Hook = None
+    FINGERPRINT: Hook = None
+    FINGERPRINT_IGNORE: list[str] = ["csrfmiddlewaretoken"]
+    HEADER: str | list[str] = ["Idempotency-Key"]
+    KEY_FORMAT: str = "lenient"
+    KEY_MAX_LENGTH: int = 255
+    KEY_VALIDATOR: Hook = None
+    STORE: Hook = None
+    STORE_BODY: bool = True
+    STORE_REQUEST_PAYLOAD: bool = True
+    MAX_BODY_BYTES: int = 1024 * 1024
+    REDACT: list[str] = [
+        "password", "passwd", "passphrase", "secret", "token", "authorization", "api key", "apikey", "private key",
+        "card number", "cvv", "cvc", "pin", "iban", "ssn",
+    ]  # fmt: skip
+    RESPONSE_HEADERS: list[str] = [
+        "Content-Type", "Content-Language", "Content-Disposition", "Content-Encoding", "Content-Location",
+        "Location", "ETag", "Last-Modified", "Link", "Vary", "Allow", "Deprecation", "Sunset",
+    ]  # fmt: skip
+    RETRIES: int = 2
+    RETRY_AFTER: int = 1
+    RETRY_HINTS: bool = True
+    REPLAY_HEADER: str = "Idempotent-Replayed"
+    ERROR_FORMAT: str = "problem"
+    DOCUMENTATION_URL: str | None = None
+    DATABASE: str | None = None
+
+
+class Conf(Defaults):
+    """The settings in force: the project's value, else the default; never copied, so ``override_settings`` works."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _NAMES:
+            configured = getattr(settings, "IDEMPOTENCY", {})
+            if name in configured:
+                return configured[name]
+        return super().__getattribute__(name)
+
+    def prefer(self, own: Any, name: str) -> Any:
+        """Return a view's own value, or the setting ``name`` where the view has none."""
+        return getattr(self, name) if own is None else own
+
+    def hook(self, name: str) -> Callable[..., Any] | None:
+        """Return the callable behind a setting that takes a callable or its dotted path, or None."""
+        value: Hook = getattr(self, name)
+        return import_string(value) if isinstance(value, str) else value
+
+
+_NAMES = frozenset(Defaults.__annotations__)
+conf = Conf()

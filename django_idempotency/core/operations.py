@@ -1,0 +1,95 @@
+"""The values that travel between the layers: an operation, its claim, its stored answer, its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def operation_digest(scope: str, key: str) -> bytes:
+    """Return SHA-256 over the length-prefixed scope and key: no two pairs share an encoding."""
+    digest = hashlib.sha256()
+    for text in (scope, key):
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.digest()
+
+
+def operation_id(scope: str, key: str) -> uuid.UUID:
+    """Return the primary key of the record of (scope, key).
+
+    Version 5, because MariaDB's ``uuid`` type refuses a quarter of arbitrary 128-bit values and none of this form.
+    """
+    return uuid.UUID(bytes=operation_digest(scope, key)[:16], version=5)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What must happen once: a key in its scope, and the fingerprint of the request that was made with it.
+
+    ``request_payload`` is None when it is not kept; ``path`` is percent-encoded. ``repr`` shows neither key,
+    scope nor payload (invariant I11).
+    """
+
+    scope: str = field(repr=False)
+    key: str = field(repr=False)
+    fingerprint: str = field(repr=False)
+    retention: timedelta
+    method: str = ""
+    path: str = field(default="", repr=False)
+    request_payload: bytes | None = field(default=None, repr=False)
+
+    @cached_property
+    def id(self) -> uuid.UUID:
+        return operation_id(self.scope, self.key)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to execute one operation, held by whoever has it in hand; views see it as ``request.idempotency``.
+
+    ``attempt`` counts the claims of this record and never repeats: it is the fence of the completing write.
+    """
+
+    key: str = field(repr=False)
+    record_id: uuid.UUID
+    attempt: int
+
+    def child_key(self, name: str) -> str:
+        """Return a key to hand to a provider downstream: the same for every retry of this operation, per ``name``."""
+        return str(uuid.uuid5(self.record_id, name))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A stored answer: status, allowed headers in order, and body bytes; ``body`` is None when it was not kept."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record as it was read: what ``decide()`` needs of it, and no more."""
+
+    scope: str = field(repr=False)
+    key: str = field(repr=False)
+    fingerprint: str = field(repr=False)
+    state: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What one execution came to: the answer to give, and its snapshot, or None when it must not be stored."""
+
+    answer: T
+    snapshot: Snapshot | None

@@ -1,0 +1,68 @@
+"""What is kept of a request's payload: readable for an operator, with secrets left out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from django_idempotency.core.fingerprints import Part
+
+REDACTED = "[redacted]"
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+class Redactor:
+    """Tells which field names hold secrets: those that contain the words of one of ``names`` side by side.
+
+    ``card_number`` covers ``cardNumber`` and ``credit-card-number``; ``pin`` does not cover ``shipping``.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._phrases = [f" {phrase} " for phrase in map(_words, names) if phrase]
+
+    def hides(self, name: str) -> bool:
+        words = f" {_words(name)} "
+        return any(phrase in words for phrase in self._phrases)
+
+    def json(self, body: bytes) -> bytes | None:
+        """Return the JSON text without secrets at any depth, or None when it cannot be parsed."""
+        try:
+            return json.dumps(self._clean(json.loads(body)), ensure_ascii=False).encode("utf-8", "replace")
+        except (ValueError, RecursionError):
+            return None
+
+    def form(self, body: bytes) -> bytes:
+        return self.query(body.decode("utf-8", "replace")).encode("ascii")
+
+    def query(self, text: str) -> str:
+        """Return a urlencoded text, secrets replaced, everything percent-encoded."""
+        pairs = parse_qsl(text, keep_blank_values=True, errors="replace")
+        return urlencode(
+            [(name, REDACTED if self.hides(name) else value) for name, value in pairs], quote_via=quote
+        )
+
+    def multipart(self, parts: Iterable[Part]) -> bytes:
+        """Return a JSON list that describes the parts: fields with their text, files by name, size and digest."""
+        return json.dumps([self._part(part) for part in parts]).encode()
+
+    def _part(self, part: Part) -> dict[str, Any]:
+        if part.filename is None:
+            return {"name": part.name, "value": REDACTED if self.hides(part.name) else part.text}
+        described = {"filename": part.filename, "content_type": part.content_type, "size": part.size}
+        return {"name": part.name, **described, "sha256": part.digest}
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                name: REDACTED if self.hides(name) else self._clean(member) for name, member in value.items()
+            }
+        if isinstance(value, list):
+            return [self._clean(member) for member in value]
+        return value
+
+
+def _words(name: str) -> str:
+    return " ".join(_WORDS.findall(name)).lower()

@@ -1,0 +1,41 @@
+"""Log lines as receivers of the signals: what happened and to which record, never a key, a payload or a body."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django_idempotency.core.operations import Operation
+from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
+from django_idempotency.signals import rejected, released, replayed
+
+logger = logging.getLogger("django_idempotency")
+
+
+def connect() -> None:
+    """Log refusals, replays and released claims; a record store that is down is an error with its cause."""
+    rejected.connect(log_rejected, dispatch_uid="django_idempotency.logs")
+    replayed.connect(log_replayed, dispatch_uid="django_idempotency.logs")
+    released.connect(log_released, dispatch_uid="django_idempotency.logs")
+
+
+def log_rejected(operation: Operation, error: IdempotencyError, using: str, **kwargs: Any) -> None:
+    level = logging.ERROR if isinstance(error, StoreUnavailable) else logging.INFO
+    cause = f" ({_first_line(error.__cause__)})" if level == logging.ERROR else ""
+    logger.log(
+        level, "Refused (%s) record %s on %r: %s%s", error.code, operation.id, using, error.detail, cause
+    )
+
+
+def log_replayed(operation: Operation, using: str, **kwargs: Any) -> None:
+    logger.debug("Replayed record %s from %r", operation.id, using)
+
+
+def log_released(operation: Operation, using: str, **kwargs: Any) -> None:
+    logger.debug("Released record %s on %r: rolled back and not stored", operation.id, using)
+
+
+def _first_line(error: BaseException | None) -> str:
+    """Return the kind and the primary message of a database error; further lines may quote the row."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

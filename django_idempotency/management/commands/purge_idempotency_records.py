@@ -1,0 +1,115 @@
+"""``manage.py purge_idempotency_records``: delete expired records; made for cron."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+from typing import Any, ContextManager
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, connections
+from django.utils import timezone
+
+from django_idempotency.claims.registry import record_alias
+from django_idempotency.claims.retention import PurgeLimits, PurgeResult, purge_expired
+from django_idempotency.models import IdempotencyRecord
+
+try:
+    from tqdm import tqdm
+except ImportError:  # the extra "progress"
+    tqdm = None
+
+MAX_BATCH = 10_000
+
+
+class Command(BaseCommand):
+    """Deletes expired records in short batches; safe beside live traffic and beside another purge."""
+
+    help = "Delete expired idempotency records. Records that have not expired are never touched."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Count what has expired and delete nothing."
+        )
+        parser.add_argument(
+            "--batch-size", type=_batch_size, default=1000, help="Records per transaction (1–10000)."
+        )
+        parser.add_argument("--max-rows", type=_positive_int, help="Stop after this many records.")
+        parser.add_argument(
+            "--max-seconds", type=_positive_float, help="Begin no batch after this many seconds."
+        )
+        parser.add_argument("--database", help="Alias of the database that keeps the records.")
+        parser.add_argument("--format", choices=("text", "json"), default="text", help="Form of the report.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using = options["database"] or record_alias()
+        if using not in connections:
+            raise CommandError(f"There is no database {using!r}: choose one of {', '.join(connections)}.")
+        try:
+            report = self._dry_run(using) if options["dry_run"] else self._purge(using, options)
+        except Error as error:
+            raise CommandError(f"The records on {using!r} cannot be purged: {error}") from error
+        self.stdout.write(json.dumps(report) if options["format"] == "json" else _text(report))
+
+    def _dry_run(self, using: str) -> dict[str, Any]:
+        return {"database": using, "dry_run": True, "expired": _expired(using)}
+
+    def _purge(self, using: str, options: dict[str, Any]) -> dict[str, Any]:
+        limits = PurgeLimits(options["batch_size"], options["max_rows"], options["max_seconds"])
+        with _progress_bar(using, options["format"]) as bar:
+            result: PurgeResult = purge_expired(
+                using, limits, bar.update if bar is not None else lambda count: None
+            )
+        return {
+            "database": using,
+            "dry_run": False,
+            "deleted": result.deleted,
+            "batches": result.batches,
+            "finished": result.finished,
+        }
+
+
+def _expired(using: str) -> int:
+    return IdempotencyRecord.objects.using(using).expired(timezone.now()).count()
+
+
+def _progress_bar(using: str, form: str) -> ContextManager[Any]:
+    """Return a bar on standard error for somebody who looks at it; nothing for cron, JSON, or without tqdm."""
+    if tqdm is None or form == "json" or not sys.stderr.isatty():
+        return nullcontext()
+    return tqdm(total=_expired(using), unit=" records", desc="Purging", file=sys.stderr)
+
+
+def _text(report: dict[str, Any]) -> str:
+    if report["dry_run"]:
+        return (
+            f"{report['expired']} expired records on {report['database']!r}; nothing was deleted (--dry-run)."
+        )
+    rest = "" if report["finished"] else " More have expired: a limit ended this run, run it again."
+    return f"Deleted {report['deleted']} expired records on {report['database']!r} in {report['batches']} batches.{rest}"
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _batch_size(text: str) -> int:
+    if (size := _positive_int(text)) > MAX_BATCH:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is more than {MAX_BATCH}: large transactions hold locks for long"
+        )
+    return size
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value

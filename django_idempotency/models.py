@@ -1,0 +1,90 @@
+"""The record of an operation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_idempotency.core import decisions
+from django_idempotency.core.operations import Snapshot, StoredRecord
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
+    """A vocabulary to read with; rows are written by ``django_idempotency.claims`` alone."""
+
+    def in_progress(self) -> Self:
+        return self.filter(state=IdempotencyRecord.State.IN_PROGRESS)
+
+    def completed(self) -> Self:
+        return self.filter(state=IdempotencyRecord.State.COMPLETED)
+
+    def expired(self, now: datetime | None = None) -> Self:
+        return self.filter(expires_at__lte=now or timezone.now())
+
+    def live(self, now: datetime | None = None) -> Self:
+        return self.filter(expires_at__gt=now or timezone.now())
+
+
+class IdempotencyRecord(models.Model):
+    """One keyed operation: what was asked, what was answered, and until when that binds.
+
+    The primary key is derived from (scope, key), so one unique index serves uniqueness and look-up, exactly and
+    on every database (``core.operations.operation_id``). Payload and body are bytes, paths are percent-encoded.
+    """
+
+    class State(models.TextChoices):
+        IN_PROGRESS = decisions.IN_PROGRESS, _("in progress")
+        COMPLETED = decisions.COMPLETED, _("completed")
+        UNKNOWN = decisions.UNKNOWN, _("outcome unknown")
+
+    id = models.UUIDField(_("id"), primary_key=True, editable=False)
+    scope = models.TextField(_("scope"), help_text=_("Who sent the key, and to which route."))
+    key = models.CharField(_("key"), max_length=255)
+    method = models.CharField(_("method"), max_length=32, blank=True)
+    path = models.TextField(_("path"), blank=True)
+    fingerprint = models.CharField(_("fingerprint"), max_length=80)
+    request_payload = models.BinaryField(_("request payload"), null=True)
+    state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.IN_PROGRESS)
+    response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
+    response_headers = models.JSONField(_("response headers"), default=list)
+    response_body = models.BinaryField(_("response body"), null=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    completed_at = models.DateTimeField(_("completed"), null=True)
+    expires_at = models.DateTimeField(_("expires"))
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+
+    objects = IdempotencyRecordQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("idempotency record")
+        verbose_name_plural = _("idempotency records")
+        # Meta.indexes, because db_index on a text column makes PostgreSQL keep a second index for LIKE.
+        indexes = (
+            models.Index(fields=["key"], name="idempotency_key"),
+            models.Index(fields=["expires_at"], name="idempotency_expires_at"),
+        )
+        default_permissions = ("view",)
+        permissions = (
+            ("expire_idempotencyrecord", "Can expire idempotency records"),
+            ("purge_idempotencyrecord", "Can purge expired idempotency records"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} ({self.state})".strip()
+
+    def as_stored(self) -> StoredRecord:
+        """Return what ``decide()`` needs of this record."""
+        return StoredRecord(self.scope, self.key, self.fingerprint, self.state, self.expires_at)
+
+    def as_snapshot(self) -> Snapshot:
+        """Return the stored answer of a completed record; the body is None when it was not kept."""
+        body = None if self.response_body is None else bytes(self.response_body)
+        headers = tuple((name, value) for name, value in self.response_headers)
+        return Snapshot(self.response_status or 200, headers, body)

@@ -1,0 +1,51 @@
+"""The scope of a key: who sent it, and to which route."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from urllib.parse import quote
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+
+ANONYMOUS = "anonymous"
+
+
+def scope_of(principal: str, request: HttpRequest) -> str:
+    """Return ``<principal> <route>``, so that one caller's key on one route means nothing to any other.
+
+    The principal is percent-encoded, hence the first space divides the two.
+    """
+    return f"{quote(principal, safe=':@.+~-_', errors='replace')} {route_of(request)}"
+
+
+def route_of(request: HttpRequest) -> str:
+    """Return the URL pattern that matched (``api/orders/<int:pk>/pay/``), or the path where no URL was resolved."""
+    match = request.resolver_match
+    return match.route if match is not None and match.route else request.path
+
+
+def user_principal(user: Any, request: HttpRequest) -> str | None:
+    """Return ``user:<pk>`` of an authenticated user, or None for anybody else.
+
+    A user without a primary key (a service account made from a token) is told apart by the Authorization header;
+    with neither there is nothing to keep callers apart by, so that is an ImproperlyConfigured, not a shared scope.
+    """
+    if user is None or not getattr(user, "is_authenticated", False):
+        return None
+    if getattr(user, "pk", None) is not None:
+        return f"user:{user.pk}"
+    digest = authorization_principal(request)
+    if digest is None:
+        raise ImproperlyConfigured(
+            "The authenticated user has no primary key and the request no Authorization header: "
+            'set IDEMPOTENCY["SCOPE"] to a callable that returns what tells your callers apart.'
+        )
+    return digest
+
+
+def authorization_principal(request: HttpRequest) -> str | None:
+    """Return ``authorization:<digest>`` of the Authorization header, or None without one."""
+    header = request.META.get("HTTP_AUTHORIZATION")
+    return f"authorization:{hashlib.sha256(header.encode()).hexdigest()[:32]}" if header else None

