@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,9 @@ from django_idempotency.conf import Defaults, conf
 
 Apps = Sequence[AppConfig] | None
 
+_CENTURY = 100 * 365 * 86400.0
+_HEADER_NAME = re.compile("[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+
 
 def register() -> None:
     """Register every check; those that ask a server run with ``check --database`` and ``migrate`` only."""
@@ -32,25 +36,27 @@ def register() -> None:
 
 def check_names(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E001: a name in IDEMPOTENCY that no code reads; the record would silently follow the default."""
+    if not _is_readable():
+        hint = 'Write IDEMPOTENCY = {"RETENTION": 86400}.'
+        return [Error("IDEMPOTENCY must be a dict of settings.", hint=hint, id="django_idempotency.E001")]
     known = list(Defaults.__annotations__)
-    configured = getattr(settings, "IDEMPOTENCY", {})
-    if not isinstance(configured, dict):
-        return [
-            Error(
-                "IDEMPOTENCY must be a dict of settings.",
-                hint="IDEMPOTENCY = {}",
-                id="django_idempotency.E001",
-            )
-        ]
     return [
         Error(
             f"IDEMPOTENCY[{name!r}] is not a setting.",
             hint=_did_you_mean(name, known),
             id="django_idempotency.E001",
         )
-        for name in configured
+        for name in getattr(settings, "IDEMPOTENCY", {})
         if name not in known
     ]
+
+
+def _is_readable() -> bool:
+    return isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
+
+
+def _record_alias() -> str:
+    return record_alias() if _is_readable() else ""
 
 
 def _did_you_mean(name: object, known: list[str]) -> str:
@@ -58,12 +64,10 @@ def _did_you_mean(name: object, known: list[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known settings: {', '.join(known)}."
 
 
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, timedelta) or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_seconds(value) and (value > timedelta(0) if isinstance(value, timedelta) else value > 0)
+def _is_retention(value: Any) -> bool:
+    """Accept what still is a date when it is added to today."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return isinstance(seconds, int | float) and value is not True and 0 < seconds <= _CENTURY
 
 
 def _is_count(value: Any, low: int = 0) -> bool:
@@ -76,7 +80,7 @@ def _is_names(value: Any) -> bool:
 
 def _is_header(value: Any) -> bool:
     names = [value] if isinstance(value, str) else value
-    return bool(names) and _is_names(names) and all(name.replace("-", "").isalnum() for name in names)
+    return bool(names) and _is_names(names) and all(_HEADER_NAME.fullmatch(name) for name in names)
 
 
 def _is_bool(value: Any) -> bool:
@@ -89,7 +93,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_names(value) and all(name.isupper() for name in value),
         'a list such as ["POST", "PATCH"]',
     ),
-    "RETENTION": (_is_positive, "a number of seconds above 0, or a timedelta"),
+    "RETENTION": (_is_retention, "a number of seconds above 0, or a timedelta, up to 100 years"),
     "FINGERPRINT_IGNORE": (_is_names, "a list of field names"),
     "HEADER": (_is_header, 'a header name or a list of them, such as ["Idempotency-Key"]'),
     "KEY_FORMAT": (lambda value: value in ("lenient", "strict"), '"lenient" or "strict"'),
@@ -118,7 +122,7 @@ def check_values(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
             id="django_idempotency.E002",
         )
         for name, (accepts, wanted) in RULES.items()
-        if not accepts(getattr(conf, name))
+        if _is_readable() and not accepts(getattr(conf, name))
     ]
 
 
@@ -129,7 +133,7 @@ def check_hooks(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 def _broken_hooks(names: Iterable[str]) -> Iterator[CheckMessage]:
     for name in names:
-        value = getattr(conf, name)
+        value = getattr(conf, name) if _is_readable() else None
         if value is not None and not _is_hook(value):
             yield Error(
                 f"IDEMPOTENCY[{name!r}] is neither a callable nor the dotted path of one: {value!r}.",
@@ -147,7 +151,7 @@ def _is_hook(value: Any) -> bool:
 
 def check_locking(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """W001: SQLite that fails at once instead of waiting; E004: a database that cannot refuse a lock at once."""
-    alias = record_alias()
+    alias = _record_alias()
     if alias not in connections:
         return []
     connection = connections[alias]
@@ -166,33 +170,41 @@ def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
     if mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
         return []
-    hint = 'Set OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL;"}.'
-    message = f"SQLite database {connection.alias!r} is not in IMMEDIATE mode: simultaneous writers fail at once with 'database is locked'."
-    return [Warning(message, hint=hint, id="django_idempotency.W001")]
+    options = '{"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL;"}'
+    message = (
+        f"SQLite database {connection.alias!r} is not in IMMEDIATE mode: "
+        "simultaneous writers fail at once with 'database is locked'."
+    )
+    return [Warning(message, hint=f"Set OPTIONS = {options}.", id="django_idempotency.W001")]
 
 
 def check_dead_clients(
     app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """I001: a server that finishes a dead client's statement first, so that its key stays busy for as long (I8)."""
-    alias = record_alias()
+    alias = _record_alias()
     if alias not in (databases or ()):
         return []
-    probe = _PROBES.get(connections[alias].vendor)
-    if probe is None:
+    vendor = connections[alias].vendor
+    if vendor not in _DEAD_CLIENTS:
         return []
-    query, setting = probe
+    query, setting = _DEAD_CLIENTS[vendor]
     with connections[alias].cursor() as cursor:
-        cursor.execute(query)
-        value = cursor.fetchone()[-1]
-    if str(value) not in ("0", "0.000000"):
+        cursor.execute(query, [setting])
+        row = cursor.fetchone()
+    if row is None or float(row[-1]):  # no row: the server is too old for the setting, or MySQL
         return []
-    message = f"The server of {alias!r} does not notice a dead client before its running statement ends ({setting} is 0)."
+    message = (
+        f"The server of {alias!r} finishes a dead client's statement before it notices ({setting} is 0)."
+    )
     hint = f"Set {setting} on the server or in OPTIONS, so that a retry after a crash runs at once."
     return [Info(message, hint=hint, id="django_idempotency.I001")]
 
 
-_PROBES = {
-    "postgresql": ("SHOW client_connection_check_interval", "client_connection_check_interval"),
-    "mysql": ("SHOW VARIABLES LIKE 'max_statement_time'", "max_statement_time"),
+_DEAD_CLIENTS = {
+    "postgresql": (
+        "SELECT setting FROM pg_settings WHERE name = %s",
+        "client_connection_check_interval",
+    ),
+    "mysql": ("SHOW VARIABLES LIKE %s", "max_statement_time"),
 }

@@ -27,6 +27,9 @@ _LOST = (
     "The connection to the database was lost and the outcome is unknown: retry with the same key to learn it."
 )
 _STILL_FAILING = "The database kept undoing the transaction and nothing was kept: retry with the same key."
+_SWALLOWED = (
+    "The view answered with success after a database error that had undone its writes: let the error through."
+)
 _HIDDEN = (
     "The view raised, and its key was claimed again before the answer was stored: the other's was given."
 )
@@ -92,7 +95,8 @@ class _Execution(Generic[T]):
         self.work = work
         self.using = using
         self.claims = claims_for(using)
-        self.nested = connections[using].in_atomic_block
+        self._connection: Any = connections[using]
+        self.nested: bool = self._connection.in_atomic_block
 
     def result(self) -> Outcome[T] | Snapshot:
         cause: BaseException | None = None
@@ -141,7 +145,7 @@ class _Execution(Generic[T]):
         return result
 
     def _not_committed(self, outcome: Outcome[T] | None) -> Outcome[T] | Snapshot:
-        """Release what must not be stored; store what the view answered although it marked its writes for roll-back."""
+        """Release what must not be stored; store a refusal whose writes were marked for roll-back, without them."""
         assert outcome is not None
         if outcome.snapshot is not None:
             return self._transaction(lambda claim: outcome)
@@ -152,6 +156,7 @@ class _Execution(Generic[T]):
         stage = _Stage()
         try:
             with transaction.atomic(using=self.using):
+                self._connection.rollback_exc = None  # Django never resets it
                 held = self.claims.claim(self.operation)
                 if isinstance(held, Snapshot):
                     return held
@@ -173,9 +178,24 @@ class _Execution(Generic[T]):
         return self.work.run(claim)
 
     def _complete(self, claim: Claim, outcome: Outcome[T]) -> None:
-        if outcome.snapshot is None or transaction.get_rollback(using=self.using):
+        if outcome.snapshot is None:
             raise _RolledBack(outcome)
+        if transaction.get_rollback(using=self.using):
+            raise self._marked(outcome, outcome.snapshot.status)
         self.claims.complete(claim, outcome.snapshot)
+
+    def _marked(self, outcome: Outcome[T], status: int) -> _RolledBack:
+        """Return what becomes of an answer whose writes are marked for roll-back: no success is stored without them."""
+        swallowed: Exception | None = self._connection.rollback_exc
+        if swallowed is not None and (is_repeatable(swallowed) or is_connection_lost(swallowed)):
+            return _RolledBack(error=swallowed)
+        if status >= 400:
+            return _RolledBack(outcome)
+        if swallowed is None:  # set_rollback() on purpose, as a dry run does
+            return _RolledBack(Outcome(outcome.answer, None))
+        error = transaction.TransactionManagementError(_SWALLOWED)
+        error.__cause__ = swallowed
+        return _RolledBack(error=error)
 
     def _committed(self, stage: _Stage) -> None:
         stage.committed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -47,21 +47,19 @@ def any_venv() -> Path:
     raise Unavailable(reason)
 
 
-def call(row: str, database: str, python: Path, arguments: Sequence[str]) -> Result:
+def call(row: str, database: str, arguments: Sequence[str]) -> Result:
     """Run pytest once, beside its database, measured by coverage on the newest row."""
+    python = row_venv(row)
     report = DEV / "reports" / f"{row}-{database}.xml"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    if report.exists():
-        report.unlink()
+    report.unlink(missing_ok=True)
     measure = ["-m", "coverage", "run"] if row == NEWEST else []
     pytest = [str(python), *measure, "-m", "pytest", f"--junit-xml={report}", *arguments]
     print(f"== {row} {database}", flush=True)
     started = time.monotonic()
-    code = run(
-        [str(python), "-m", "tests.servers", database, "--durable", "--", *pytest], environment(python)
-    )
+    beside = [str(python), "-m", "tests.servers", database, "--durable", "--"]
+    code = run([*beside, *pytest], environment(python))
     if code == os.EX_UNAVAILABLE:
-        raise Unavailable("its server is missing")
+        return skipped(row, database, "its server is missing")
     return judge(Result(row, database, seconds=time.monotonic() - started), code, report)
 
 
@@ -72,12 +70,10 @@ def judge(result: Result, code: int, report: Path) -> Result:
     if not report.exists():
         return result._replace(errors=1, note=f"ended with {code} and no report")
     suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
-    total, failed, errors, skipped = (
-        int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
-    )
-    result = result._replace(
-        passed=total - failed - errors - skipped, failed=failed, skipped=skipped, errors=errors
-    )
+    counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+    failed, errors, skips = counts["failures"], counts["errors"], counts["skipped"]
+    passed = counts["tests"] - failed - errors - skips
+    result = result._replace(passed=passed, failed=failed, skipped=skips, errors=errors)
     if code and not failed + errors:
         return result._replace(errors=1, note=f"ended with {code}")
     return result
@@ -87,7 +83,7 @@ def steps(commands: Sequence[Sequence[str]], python: Path) -> list[str]:
     """Run each command, and give those that failed."""
     failed = []
     for command in commands:
-        title = " ".join(Path(word).name for word in command)
+        title = " ".join(Path(word).name or word for word in command)
         print(f"== {title}", flush=True)
         if run(command, environment(python)):
             failed.append(title)
@@ -96,28 +92,32 @@ def steps(commands: Sequence[Sequence[str]], python: Path) -> list[str]:
 
 def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[str]) -> list[Result]:
     """Run every row on every database, one after the other: races need the cores."""
-    missing = {database: lacking(database) for database in databases}
+    no_server = {database: reason_against(provide, database) for database in databases}
     results = []
     for row in rows:
+        no_row = reason_against(row_venv, row)
         for database in databases:
+            reason = no_row or no_server[database]
             once = [] if database == databases[0] else ["-m", "not once"]
-            try:
-                if missing[database]:
-                    raise Unavailable(missing[database])
-                results.append(call(row, database, row_venv(row), [*once, *arguments]))
-            except Unavailable as problem:
-                results.append(Result(row, database, note=f"SKIPPED: {problem}"))
-                print(f"== {row} {database} SKIPPED: {problem}", flush=True)
+            results.append(
+                skipped(row, database, reason) if reason else call(row, database, [*once, *arguments])
+            )
     return results
 
 
-def lacking(database: str) -> str:
-    """Provide a database's server; give the reason when that cannot be."""
+def reason_against(provider: Callable[[str], object], name: str) -> str:
+    """Provide something; give the reason when that cannot be, else an empty string."""
     try:
-        provide(database)
+        provider(name)
     except Unavailable as problem:
         return str(problem)
     return ""
+
+
+def skipped(row: str, database: str, reason: str) -> Result:
+    """Say why a call is left out."""
+    print(f"== {row} {database} SKIPPED: {reason}", flush=True)
+    return Result(row, database, note=f"SKIPPED: {reason}")
 
 
 def coverage(enforced: bool) -> list[str]:
@@ -140,9 +140,8 @@ def summary(results: Sequence[Result], problems: Sequence[str], seconds: float) 
         print(f"{result.row:<16}{result.database:<10}{counts}  {result.note}".rstrip())
     for problem in problems:
         print(f"FAILED: {problem}")
-    counted = {
-        name: sum(getattr(result, name) for result in results) for name in ("failed", "passed", "skipped")
-    }
+    names = ("failed", "passed", "skipped")
+    counted = {name: sum(getattr(result, name) for result in results) for name in names}
     counted["errors"] = sum(result.errors for result in results) + len(problems)
     if not any(counted.values()):
         counted["errors"] = 1

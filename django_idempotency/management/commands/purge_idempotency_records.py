@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import nullcontext
-from typing import Any, ContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
@@ -16,6 +17,7 @@ from django_idempotency.claims.registry import record_alias
 from django_idempotency.claims.retention import PurgeLimits, PurgeResult, purge_expired
 from django_idempotency.models import IdempotencyRecord
 
+tqdm: Callable[..., AbstractContextManager[Any]] | None
 try:
     from tqdm import tqdm
 except ImportError:  # the extra "progress"
@@ -51,7 +53,10 @@ class Command(BaseCommand):
             report = self._dry_run(using) if options["dry_run"] else self._purge(using, options)
         except Error as error:
             raise CommandError(f"The records on {using!r} cannot be purged: {error}") from error
-        self.stdout.write(json.dumps(report) if options["format"] == "json" else _text(report))
+        if options["format"] == "json":
+            self.stdout.write(json.dumps(report))
+        elif options["verbosity"] > 0:
+            self.stdout.write(_text(report))
 
     def _dry_run(self, using: str) -> dict[str, Any]:
         return {"database": using, "dry_run": True, "expired": _expired(using)}
@@ -75,7 +80,7 @@ def _expired(using: str) -> int:
     return IdempotencyRecord.objects.using(using).expired(timezone.now()).count()
 
 
-def _progress_bar(using: str, form: str) -> ContextManager[Any]:
+def _progress_bar(using: str, form: str) -> AbstractContextManager[Any]:
     """Return a bar on standard error for somebody who looks at it; nothing for cron, JSON, or without tqdm."""
     if tqdm is None or form == "json" or not sys.stderr.isatty():
         return nullcontext()
@@ -87,8 +92,8 @@ def _text(report: dict[str, Any]) -> str:
         return (
             f"{report['expired']} expired records on {report['database']!r}; nothing was deleted (--dry-run)."
         )
-    rest = "" if report["finished"] else " More have expired: a limit ended this run, run it again."
-    return f"Deleted {report['deleted']} expired records on {report['database']!r} in {report['batches']} batches.{rest}"
+    done = f"Deleted {report['deleted']} expired records on {report['database']!r} in {report['batches']} batches."
+    return done if report["finished"] else f"{done} More have expired: a limit ended this run, run it again."
 
 
 def _positive_int(text: str) -> int:
