@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
@@ -109,6 +110,7 @@ def _spooled_digest(request: HttpRequest) -> bytes:
         digest.update(chunk)
         spool.write(chunk)
     spool.seek(0)
+    weakref.finalize(request, spool.close)
     internals._stream, internals._read_started = spool, False
     return digest.digest()
 

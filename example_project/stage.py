@@ -121,15 +121,16 @@ def manage(environment: dict[str, str], *arguments: str) -> str:
 
 
 @contextmanager
-def gunicorn(environment: dict[str, str], log: Path) -> Iterator[int]:
-    """Serve the shop for the length of the block, and yield the port.
+def gunicorn(environment: dict[str, str], log: Path, *, threads: int = 1) -> Iterator[int]:
+    """Serve the shop for the length of the block, with ``threads`` in each worker, and yield the port.
 
     The socket is opened here and inherited: nobody else can take the port, and a request that comes before
     the workers are up waits in its queue.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log.open("w") as output:
         port = listener.getsockname()[1]
-        options = ["--workers", str(WORKERS), "--preload", "--bind", f"fd://{listener.fileno()}"]
+        options = ["--workers", str(WORKERS), "--threads", str(threads), "--preload"]
+        options += ["--bind", f"fd://{listener.fileno()}"]
         command = [sys.executable, "-m", "gunicorn", "example_project.wsgi", *options]
         server = subprocess.Popen(
             command,
