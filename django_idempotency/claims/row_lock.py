@@ -73,12 +73,13 @@ class RowLockClaims(Claims):
     def _lock_timeout(self) -> Iterator[None]:
         nested = self.connection.in_atomic_block
         with transaction.atomic(using=self.using), self.connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
-            (before,) = cursor.fetchone()
+            if nested:
+                cursor.execute("SELECT current_setting('lock_timeout')")
+                before = cursor.fetchone()
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_INSERT_LOCK_TIMEOUT])
             yield
             if nested:  # the setting would outlive the release of our savepoint
-                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", before)
 
     @contextmanager
     def _set_statement(self) -> Iterator[None]:
