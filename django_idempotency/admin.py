@@ -80,7 +80,7 @@ class IdempotencyRecordAdmin(_Admin):
     It reads the records where they are written, whatever routers say about reads: a replica may lag.
     """
 
-    list_display = ("short_key", "state", "operation", "response_status", "scope", "created_at", "expiry")
+    list_display = ("short_key", "state", "status", "expiry", "operation", "scope", "created_at")
     list_filter = (ExpiryFilter,)
     search_fields = ("key",)
     search_help_text = _("The exact key.")
@@ -94,7 +94,7 @@ class IdempotencyRecordAdmin(_Admin):
         (_("Operation"), {"fields": ("shown_key", "scope", "state", "attempt", "id")}),
         (_("Timeline"), {"fields": ("created_at", ("completed_at", "took"), ("expires_at", "expiry"))}),
         (_("Request"), {"fields": ("operation", "shown_payload", "fingerprint")}),
-        (_("Answer"), {"fields": ("response_status", "shown_headers", "shown_body")}),
+        (_("Answer"), {"fields": ("status", "shown_headers", "shown_body")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
@@ -128,7 +128,11 @@ class IdempotencyRecordAdmin(_Admin):
     @admin.display(description=_("key"))
     def short_key(self, record: IdempotencyRecord) -> SafeString:
         key = record.key if len(record.key) <= 40 else f"{record.key[:39]}…"
-        return format_html("<code>{}</code>", key)
+        return format_html("<samp>{}</samp>", key)
+
+    @admin.display(description=_("status"))
+    def status(self, record: IdempotencyRecord) -> int | None:
+        return record.response_status
 
     @admin.display(description=_("request"))
     def operation(self, record: IdempotencyRecord) -> str:
@@ -156,17 +160,14 @@ class IdempotencyRecordAdmin(_Admin):
         return _shown(record.request_payload)
 
     @admin.display(description=_("headers"))
-    def shown_headers(self, record: IdempotencyRecord) -> SafeString | str:
-        lines = [f"{name}: {value}" for name, value in record.response_headers]
-        return _pre("\n".join(lines)) if lines else "–"
+    def shown_headers(self, record: IdempotencyRecord) -> SafeString:
+        return _pre("\n".join(f"{name}: {value}" for name, value in record.response_headers))
 
     @admin.display(description=_("body"))
     def shown_body(self, record: IdempotencyRecord) -> SafeString | str:
         return _shown(record.response_body)
 
-    @admin.action(
-        description=_("Expire now: their keys count as unused from then on"), permissions=["expire"]
-    )
+    @admin.action(description=_("Expire now: their keys count as unused"), permissions=["expire"])
     def expire_now(self, request: HttpRequest, queryset: IdempotencyRecordQuerySet) -> None:
         using = record_alias()
         chosen = list(queryset.live().order_by("-expires_at")[:ACTION_LIMIT])

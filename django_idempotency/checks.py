@@ -113,6 +113,9 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+HOOKS = ("SCOPE", "FINGERPRINT", "KEY_VALIDATOR", "STORE")
+
+
 def check_values(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E002: a value of the wrong kind."""
     return [
@@ -128,7 +131,7 @@ def check_values(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 def check_hooks(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E003: a hook that is neither a callable nor the dotted path of one."""
-    return list(_broken_hooks(("SCOPE", "FINGERPRINT", "KEY_VALIDATOR", "STORE")))
+    return list(_broken_hooks(HOOKS))
 
 
 def _broken_hooks(names: Iterable[str]) -> Iterator[CheckMessage]:
@@ -145,7 +148,7 @@ def _broken_hooks(names: Iterable[str]) -> Iterator[CheckMessage]:
 def _is_hook(value: Any) -> bool:
     try:
         return callable(import_string(value) if isinstance(value, str) else value)
-    except ImportError:
+    except (ImportError, TypeError, ValueError):  # the last two: a path that begins with a dot
         return False
 
 

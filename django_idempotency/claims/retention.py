@@ -85,12 +85,14 @@ def purge_chosen(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set
     return free
 
 
+def _can_skip(using: str) -> bool:
+    features = connections[using].features
+    return features.has_select_for_update_skip_locked and features.supports_select_for_update_with_limit
+
+
 def _unlocked(records: IdempotencyRecordQuerySet) -> IdempotencyRecordQuerySet:
     """Lock what can be locked at once; where the database cannot skip, its DELETE waits instead."""
-    features = connections[records.db].features
-    if features.has_select_for_update_skip_locked and features.supports_select_for_update_with_limit:
-        return records.select_for_update(skip_locked=True)
-    return records
+    return records.select_for_update(skip_locked=True) if _can_skip(records.db) else records
 
 
 def _delete(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> int:
@@ -106,15 +108,16 @@ def _delete(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> int:
 
 
 def _by_id(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> Iterator[IdempotencyRecordQuerySet]:
-    """Split the records with these ids into queries that touch no other row.
+    """Split the ``records`` with these ids, which we have locked if we can, into queries that touch no other row.
 
-    MariaDB answers an IN over many of a table's rows by a scan, and a scanning DELETE waits for a running operation's
-    lock on a row that it does not want (seen): one look-up by primary key per record does not.
+    MariaDB answers an IN over many of a table's rows, or a date beside the id, by a scan, and a scanning DELETE waits
+    for another's lock on a row that it does not want (seen): one look-up by primary key per record does not.
     """
-    if connections[records.db].vendor == "mysql":
-        yield from (records.filter(id=record_id) for record_id in ids)
-    elif ids:
+    if connections[records.db].vendor != "mysql":
         yield records.filter(id__in=ids)
+        return
+    chosen = IdempotencyRecord.objects.using(records.db) if _can_skip(records.db) else records
+    yield from (chosen.filter(id=record_id) for record_id in ids)
 
 
 def _next_size(limits: PurgeLimits, deleted: int, started: float) -> int:

@@ -1,0 +1,195 @@
+"""Every system check: what raises it, and what makes it go away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.db import connection, connections
+
+from django_idempotency.checks import HOOKS, RULES
+from django_idempotency.conf import Defaults
+
+pytestmark = pytest.mark.django_db
+
+
+def messages(**options: Any) -> list[CheckMessage]:
+    return [
+        message for message in run_checks(**options) if (message.id or "").startswith("django_idempotency.")
+    ]
+
+
+def ids(**options: Any) -> list[str]:
+    return [str(message.id).partition(".")[2] for message in messages(**options)]
+
+
+def test_example_project_has_nothing_to_correct() -> None:
+    assert messages() == []
+
+
+def test_project_without_settings_has_nothing_to_correct(settings: Any) -> None:
+    del settings.IDEMPOTENCY
+    assert messages() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("RETENTOIN", "Did you mean 'RETENTION'?"),
+        ("retention", "Did you mean 'RETENTION'?"),
+        ("zzz", "Known settings: REQUIRED, METHODS,"),
+        (7, "Known settings:"),
+    ],
+)
+def test_e001_unknown_name_is_an_error_with_the_name_that_was_meant(
+    settings: Any, name: Any, hint: str
+) -> None:
+    settings.IDEMPOTENCY = {name: 1}
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.E001", True)
+    assert repr(name) in message.msg
+    assert hint in (message.hint or "")
+    settings.IDEMPOTENCY = {"RETENTION": 1}
+    assert messages() == []
+
+
+@pytest.mark.parametrize("value", [None, [], "RETENTION", 1])
+def test_e001_is_all_that_is_said_of_settings_that_are_no_dict(settings: Any, value: Any) -> None:
+    settings.IDEMPOTENCY = value
+    assert ids(databases=["default"]) == ["E001"]
+
+
+VALUES: dict[str, tuple[list[Any], list[Any]]] = {
+    "REQUIRED": ([1, "no", None], [True]),
+    "METHODS": (["POST", ["post"], [1]], [["PUT"], ("POST",)]),
+    "RETENTION": (
+        [0, -1, True, "1 day", None, float("nan"), float("inf"), 1e12, timedelta(0), timedelta.max],
+        [0.5, 3600, timedelta(days=30)],
+    ),
+    "FINGERPRINT_IGNORE": (["trace", [1]], [[], ["trace"]]),
+    "HEADER": (
+        ["", [], "Idempotency Key", "IDEMPOTENCY_KEY", "Clé", ["-"], 1],
+        ["X-Idempotency-Key", ["Idempotency-Key", "X-Key"]],
+    ),
+    "KEY_FORMAT": (["loose", None], ["strict"]),
+    "KEY_MAX_LENGTH": ([0, 256, True, "9"], [1, 255]),
+    "STORE_BODY": ([0, None], [False]),
+    "STORE_REQUEST_PAYLOAD": ([0, None], [False]),
+    "MAX_BODY_BYTES": ([-1, 1.5, None], [0]),
+    "REDACT": (["password", [None]], [[]]),
+    "RESPONSE_HEADERS": (["ETag", [None]], [["ETag"]]),
+    "RETRIES": ([-1, 0.5, False], [0, 9]),
+    "RETRY_AFTER": ([0, "1", True], [1, 60]),
+    "RETRY_HINTS": (["yes", None], [False]),
+    "REPLAY_HEADER": (["", "Replayed:", ["X-Replayed"], None], ["X-Replayed"]),
+    "ERROR_FORMAT": (["xml", None], ["json"]),
+    "DOCUMENTATION_URL": ([1, b"https://example.com"], [None, "https://example.com/idempotency"]),
+    "DATABASE": (["elsewhere", 1], [None, "default"]),
+}
+
+
+def test_every_setting_has_a_rule_and_every_rule_its_values_here() -> None:
+    assert set(RULES) | set(HOOKS) == set(Defaults.__annotations__)
+    assert set(VALUES) == set(RULES)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in VALUES for value in VALUES[name][0]])
+def test_e002_value_of_the_wrong_kind_is_an_error(settings: Any, name: str, value: Any) -> None:
+    settings.IDEMPOTENCY = {name: value}
+    (message,) = messages()
+    assert message.id == "django_idempotency.E002"
+    assert f"IDEMPOTENCY[{name!r}]" in message.msg
+    assert repr(value) in message.msg
+    assert f"Set it to {RULES[name][1]}" in (message.hint or "")
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in VALUES for value in VALUES[name][1]])
+def test_e002_value_of_the_right_kind_is_none(settings: Any, name: str, value: Any) -> None:
+    settings.IDEMPOTENCY = {name: value}
+    assert messages() == []
+
+
+@pytest.mark.parametrize(
+    "value", ["", "scopes", "tests.nowhere.scope", ".scope", "..scope", "os.path.nothing", "os.sep", 3]
+)
+@pytest.mark.parametrize("name", HOOKS)
+def test_e003_hook_that_cannot_be_called_is_an_error(settings: Any, name: str, value: Any) -> None:
+    settings.IDEMPOTENCY = {name: value}
+    (message,) = messages()
+    assert message.id == "django_idempotency.E003"
+    assert f"IDEMPOTENCY[{name!r}]" in message.msg
+    for hook in (str, "os.path.basename", None):
+        settings.IDEMPOTENCY = {name: hook}
+        assert messages() == []
+
+
+@pytest.mark.vendors("sqlite")
+@pytest.mark.parametrize("mode", [None, "DEFERRED", ""])
+def test_w001_sqlite_without_immediate_transactions_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": mode} if mode != "" else {})
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W001", False)
+    assert "IMMEDIATE" in (message.hint or "")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "immediate"})
+    assert messages() == []
+
+
+def test_e004_database_that_cannot_refuse_a_lock_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "elderly")
+    monkeypatch.setattr(connection.features, "has_select_for_update_nowait", False)
+    (message,) = messages()
+    assert message.id == "django_idempotency.E004"
+    assert "'default'" in message.msg
+    monkeypatch.setattr(connection.features, "has_select_for_update_nowait", True)
+    assert messages() == []
+
+
+SETTINGS = {
+    "postgresql": "SET client_connection_check_interval = {}",
+    "mysql": "SET SESSION max_statement_time = {}",
+}
+
+
+@pytest.fixture
+def configure() -> Iterator[Callable[[str], None]]:
+    """Return what changes the server's setting for this session; it is undone at the end."""
+
+    def change(value: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(SETTINGS[connection.vendor].format(value))
+
+    yield change
+    change("DEFAULT")
+
+
+@pytest.mark.vendors("postgresql", "mysql")
+def test_i001_server_that_does_not_notice_dead_clients_is_told(configure: Callable[[str], None]) -> None:
+    (message,) = messages(databases=["default"])
+    assert (message.id, message.is_serious()) == ("django_idempotency.I001", False)
+    assert SETTINGS[connection.vendor].split()[-3] in message.msg
+    configure("2000")
+    assert messages(databases=["default"]) == []
+
+
+def test_i001_asks_no_server_unless_a_database_is_named(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert messages() == []
+
+
+@pytest.mark.vendors("postgresql", "mysql")
+def test_i001_is_silent_where_the_server_does_not_know_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+        return execute(sql, ["no_such_setting"], *rest)
+
+    with connection.execute_wrapper(unknown):
+        assert messages(databases=["default"]) == []
+
+
+@pytest.mark.vendors("sqlite")
+def test_i001_has_nothing_to_say_of_sqlite() -> None:
+    assert messages(databases=["default"]) == []
