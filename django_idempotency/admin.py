@@ -49,8 +49,9 @@ class CappedPaginator(_Paginator):
     object_list: QuerySet[IdempotencyRecord]
 
     @cached_property
-    def count(self) -> int:
-        return capped_count(self.object_list)
+    def count(self) -> int:  # of records, or of the log entries on a record's history page
+        is_list = self.object_list.model is IdempotencyRecord
+        return capped_count(self.object_list) if is_list else self.object_list.count()
 
 
 class ExpiryFilter(admin.SimpleListFilter):
@@ -60,12 +61,10 @@ class ExpiryFilter(admin.SimpleListFilter):
     parameter_name = "expiry"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        labels = {"live": _("live"), "soon": _("within 1 hour"), "expired": _("expired")}
         records, now = model_admin.get_queryset(request), timezone.now()
-        return [
-            (value, f"{label} ({_number(capped_count(_in_range(records, value, now)))})")
-            for value, label in labels.items()
-        ]
+        labels = {"live": _("live"), "soon": _("within 1 hour"), "expired": _("expired")}
+        counts = {value: _number(capped_count(_in_range(records, value, now))) for value in labels}
+        return [(value, f"{label} ({counts[value]})") for value, label in labels.items()]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyRecord]

@@ -17,7 +17,6 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import strip_tags
 
 from django_idempotency import admin
 from django_idempotency.models import IdempotencyRecord
@@ -37,6 +36,10 @@ def page(client: Client, url: str = LIST, **query: str) -> str:
     response = client.get(url, query)
     assert response.status_code == 200
     return response.content.decode()
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", html).replace("\xa0", " ").split())
 
 
 def keys(client: Client, **query: str) -> list[str]:
@@ -81,7 +84,7 @@ def test_list_shows_records_by_expiry_with_state_request_and_status(admin_client
     IdempotencyRecordFactory(key="first", completed=True)
     IdempotencyRecordFactory(key="last", expires_at=timezone.now() + timedelta(days=3))
     IdempotencyRecordFactory(key="x" * 255, expired=True)
-    text = " ".join(strip_tags(page(admin_client)).replace("\xa0", " ").split())
+    text = text_of(page(admin_client))
     assert keys(admin_client) == ["last", "first", "x" * 39 + "…"]
     assert re.search(r"first completed 201 in 23 hours POST /api/orders/ user:1 api/orders/", text)
     assert re.search(r"last in progress - in 2 days POST /api/orders/ user:1 api/orders/", text)
@@ -105,7 +108,7 @@ def test_filter_tells_how_many_and_counts_no_further_than_its_limit(
     monkeypatch.setattr(admin, "COUNT_LIMIT", 3)
     IdempotencyRecordFactory.create_batch(5, completed=True)
     IdempotencyRecordFactory.create_batch(2, expired=True)
-    text = strip_tags(page(admin_client))
+    text = text_of(page(admin_client))
     assert [word in text for word in ("live (3+)", "within 1 hour (0)", "expired (2)")] == [True] * 3
     assert "4 results" in text
 
@@ -128,7 +131,7 @@ def test_detail_shows_request_answer_and_timeline(admin_client: Client) -> None:
     assert "<pre>Content-Type: application/json\nLocation: /api/orders/1/</pre>" in html
     assert "<pre>{\n  &quot;note&quot;: &quot;für&quot;\n}</pre>" in html
     assert "<pre>{\n  &quot;id&quot;: 1\n}</pre>" in html
-    text = " ".join(strip_tags(html).replace("\xa0", " ").split())
+    text = text_of(html)
     for part in ("POST /api/orders/", "201", record.fingerprint, str(record.id), "20 ms", "in 23 hours"):
         assert part in text
 
@@ -308,8 +311,8 @@ def test_list_counts_to_a_limit_and_leaves_payloads_where_they_are(
     IdempotencyRecordFactory.create_batch(5, completed=True)
     for sql in statements(admin_client, **query):
         assert "DISTINCT" not in sql
-        assert "LIMIT" in sql
-        assert re.search(rf"ORDER BY .?{TABLE}.?\..?expires_at", sql)
+        assert "COUNT" not in sql or "LIMIT 10001" in sql
+        assert re.search(rf"ORDER BY (1|.{TABLE}.\..expires_at.) ", sql)
         for column in ("request_payload", "response_body", "response_headers"):
             assert column not in sql
 

@@ -26,7 +26,9 @@ def test_statements_of_a_first_request_and_of_a_replay(capsys: pytest.CaptureFix
     assert len(unprotected) == 2
     first, replay = statements("k"), statements("k")
     with capsys.disabled():
-        print(f"\n{connection.vendor}: {len(first) - 2} statements beside the view's, and {len(replay)} to replay")
+        print(
+            f"\n{connection.vendor}: {len(first) - 2} statements beside the view's, and {len(replay)} to replay"
+        )
         print("".join(f"    {sql[:100]}\n" for sql in first), end="")
     assert len(first) - len(unprotected) == FIRST[connection.vendor]
     assert len(replay) == REPLAY

@@ -1,0 +1,55 @@
+"""Who sent a key, and to which route."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import RequestFactory
+from django.urls import resolve
+
+from django_idempotency.scopes import authorization_principal, scope_of, user_principal
+
+pytestmark = pytest.mark.once
+
+
+def request(path: str = "/probe/create/", **headers: str) -> Any:
+    made = RequestFactory().post(path, headers=headers)
+    made.resolver_match = resolve(path)
+    return made
+
+
+def test_scope_is_principal_and_route() -> None:
+    assert scope_of("user:1", request()) == "user:1 probe/<str:act>/"
+    assert scope_of("user:1", RequestFactory().post("/unresolved/")) == "user:1 /unresolved/"
+
+
+@pytest.mark.parametrize("principal", ["a b", "a\nb", "ключ", "a%20b", "\udcff"])
+def test_any_principal_is_one_word(principal: str) -> None:
+    scope = scope_of(principal, request())
+    assert scope.split(" ", 1)[1] == "probe/<str:act>/"
+    assert scope.isascii()
+
+
+def test_distinct_principals_stay_distinct() -> None:
+    assert len({scope_of(principal, request()) for principal in ("a b", "a%20b", "a+b", "a")}) == 4
+
+
+@pytest.mark.parametrize("user", [None, SimpleNamespace(is_authenticated=False, pk=1), SimpleNamespace()])
+def test_nobody_is_nobody(user: Any) -> None:
+    assert user_principal(user, request()) is None
+
+
+def test_user_by_primary_key() -> None:
+    assert user_principal(SimpleNamespace(is_authenticated=True, pk=7), request()) == "user:7"
+
+
+def test_user_without_a_primary_key_is_told_apart_by_authorization_or_not_at_all() -> None:
+    service = SimpleNamespace(is_authenticated=True, pk=None)
+    one, other = request(Authorization="Bearer one"), request(Authorization="Bearer other")
+    assert user_principal(service, one) == authorization_principal(one) != user_principal(service, other)
+    assert "one" not in str(user_principal(service, one)).partition(":")[2]
+    with pytest.raises(ImproperlyConfigured, match="SCOPE"):
+        user_principal(service, request())
