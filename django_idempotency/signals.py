@@ -12,7 +12,7 @@ from django.dispatch import Signal
 claimed = Signal()
 #: (operation, attempt, snapshot, using): record and effects are committed together.
 completed = Signal()
-#: (operation, attempt, using): rolled back and not stored; a retry runs again.
+#: (operation, using): rolled back and not stored; a retry runs again.
 released = Signal()
 #: (operation, snapshot, using): a stored answer is given to a retry.
 replayed = Signal()
