@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -46,7 +47,7 @@ def read_payload(request: HttpRequest, ignore: Collection[str] = ()) -> Payload:
     try:
         body = request.body
     except RequestDataTooBig:
-        return Payload(_digest("raw", request, _spooled_digest(request)), None)
+        return Payload(_digest("spooled", request, _spooled_digest(request)), None)
     kind, canonical = _canonical(request.content_type or "", body, ignore)
     return Payload(_digest(kind, request, canonical), _bounded(_kept(kind, body)))
 
@@ -67,26 +68,31 @@ def rewind(request: HttpRequest) -> None:
     internals: Any = request
     for _, file in _files(getattr(request, "_files", MultiValueDict())):
         file.seek(0)
-    if isinstance(internals._stream, SpooledTemporaryFile):
+    if isinstance(internals._stream, (SpooledTemporaryFile, BytesIO)):
         internals._stream.seek(0)
-        internals._read_started = False
+        internals._read_started = hasattr(request, "_body")
 
 
 def _canonical(media_type: str, body: bytes, ignore: Collection[str]) -> tuple[str, bytes]:
     if media_type == "application/json" or media_type.endswith("+json"):
         canonical = canonical_json(body, ignore)
-        return ("raw", body) if canonical is None else ("json", canonical)
+        return ("not json", body) if canonical is None else ("json", canonical)
     if media_type == FORM:
         return "form", canonical_form(body, ignore)
-    return "raw", body
+    return ("multipart unread" if media_type == MULTIPART else "raw"), body
 
 
 def _kept(kind: str, body: bytes) -> bytes | None:
+    """Return what to keep of a body; one that should be redacted and cannot be read is not kept."""
     if not conf.STORE_REQUEST_PAYLOAD:
         return None
-    if kind == "json":
-        return Redactor(conf.REDACT).json(body)
-    return Redactor(conf.REDACT).form(body) if kind == "form" else body
+    redactor = Redactor(conf.REDACT)
+    keep: dict[str, Callable[[bytes], bytes | None]] = {
+        "json": redactor.json,
+        "form": redactor.form,
+        "raw": bytes,
+    }
+    return keep[kind](body) if kind in keep else None
 
 
 def _bounded(kept: bytes | None) -> bytes | None:
@@ -103,10 +109,12 @@ def _spooled_digest(request: HttpRequest) -> bytes:
     """Digest the stream while copying it, and leave the copy as the request's stream, unread."""
     internals: Any = request
     spool = SpooledTemporaryFile(max_size=_CHUNK)  # noqa: SIM115 (the request keeps it)
-    if internals._stream.seekable():  # Django measures a seekable stream by going to its end
-        internals._stream.seek(0)
+    source = internals._stream
+    # Python 3.10: a spool has no seekable().
+    if isinstance(source, SpooledTemporaryFile) or source.seekable():
+        source.seek(0)  # Django measures a seekable stream by going to its end
     digest = hashlib.sha256()
-    for chunk in iter(lambda: internals._stream.read(_CHUNK), b""):
+    for chunk in iter(lambda: source.read(_CHUNK), b""):
         digest.update(chunk)
         spool.write(chunk)
     spool.seek(0)

@@ -31,7 +31,7 @@ class Defaults:
     MAX_BODY_BYTES: int = 1024 * 1024
     REDACT: list[str] = [
         "password", "passwd", "passphrase", "secret", "token", "authorization", "api key", "apikey", "private key",
-        "card number", "cvv", "cvc", "pin", "iban", "ssn",
+        "pwd", "otp", "card number", "cardnumber", "cvv", "cvc", "pin", "iban", "ssn",
     ]  # fmt: skip
     RESPONSE_HEADERS: list[str] = [
         "Content-Type", "Content-Language", "Content-Disposition", "Content-Encoding", "Content-Location",

@@ -17,7 +17,7 @@ def scope_of(principal: str, request: HttpRequest) -> str:
 
     The principal is percent-encoded, hence the first space divides the two.
     """
-    return f"{quote(principal, safe=':@.+~-_', errors='replace')} {route_of(request)}"
+    return f"{quote(principal, safe=':@.+~-_', errors='surrogatepass')} {route_of(request)}"
 
 
 def route_of(request: HttpRequest) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import RequestFactory, override_settings
+from django.test import AsyncRequestFactory, RequestFactory, override_settings
+from django.test.client import encode_multipart
 
 from django_idempotency.bodies import multipart_payload, read_payload, rewind
+from django_idempotency.core.fingerprints import Part, canonical_multipart
 
 pytestmark = pytest.mark.once
 
@@ -17,10 +22,10 @@ def post(body: Any, kind: str = "application/json", path: str = "/") -> Any:
     return RequestFactory().post(path, body, content_type=kind)
 
 
-def upload(content: bytes = b"data") -> Any:
-    return RequestFactory().post(
-        "/", {"title": "t", "file": SimpleUploadedFile("a.txt", content, "text/plain")}
-    )
+def upload(content: bytes = b"data", boundary: str = "one", **changes: Any) -> Any:
+    file = SimpleUploadedFile(changes.pop("name", "a.txt"), content, changes.pop("kind", "text/plain"))
+    body = encode_multipart(boundary, {"title": "t", "file": file, **changes})
+    return post(body, f"multipart/form-data; boundary={boundary}")
 
 
 @pytest.mark.parametrize(
@@ -36,14 +41,72 @@ def test_same_meaning_is_the_same_payload(kind: str, one: bytes, other: bytes) -
 
 
 def test_media_type_query_and_raw_bytes_count() -> None:
-    payloads = [post(b"{}"), post(b"{}", "text/plain"), post(b"{} ", "text/plain"), post(b"{}", path="/?a=1")]
-    assert len({read_payload(request).digest for request in payloads}) == 4
+    requests = [post(b"{}"), post(b"{}", "text/plain"), post(b"{}", "text/csv"), post(b"{} ", "text/csv")]
+    requests.append(post(b"{}", path="/?a=1"))
+    assert len({read_payload(request).digest for request in requests}) == 5
+
+
+def test_small_body_cannot_imitate_a_large_one() -> None:
+    large = b"z" * 3_000_000
+    small = post(hashlib.sha256(large).digest(), "text/plain")
+    assert read_payload(small).digest != read_payload(post(large, "text/plain")).digest
+
+
+def test_raw_body_cannot_imitate_a_parsed_one() -> None:
+    kind = "multipart/form-data; boundary=one"
+    raw, parsed = (
+        post(canonical_multipart([Part("a", "1")]), kind),
+        post(encode_multipart("one", {"a": "1"}), kind),
+    )
+    assert read_payload(raw).digest != multipart_payload(parsed).digest
+
+
+def test_json_that_cannot_be_read_counts_by_its_bytes() -> None:
+    payloads = [read_payload(post(body)).digest for body in (b"{", b"{ ", b"{")]
+    assert payloads[0] == payloads[2] != payloads[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("application/json", b'{"a":1,"t":1}', b'{"t":2,"a":1}'),
+        ("application/x-www-form-urlencoded", b"a=1&t=1", b"t=2&a=1"),
+    ],
+)
+def test_ignored_fields_do_not_count(kind: str, one: bytes, other: bytes) -> None:
+    first, second = post(one, kind), post(other, kind)
+    assert read_payload(first, ["t"]).digest == read_payload(second, ["t"]).digest
+    assert read_payload(first).digest != read_payload(second).digest
 
 
 def test_body_is_left_for_the_view() -> None:
     request = post(b'{"a":1}')
     read_payload(request)
-    assert request.body == b'{"a":1}'
+    for _ in range(2):
+        assert request.body == request.read() == b'{"a":1}'
+        rewind(request)
+
+
+def test_body_that_somebody_has_read_still_counts() -> None:
+    form = post(b"a=1", "application/x-www-form-urlencoded")
+    assert form.POST["a"] == "1"
+    assert read_payload(form).digest == read_payload(post(b"a=1", form.content_type)).digest
+    rewind(form)
+    assert form.POST["a"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "kept"),
+    [
+        ("application/json", b'{"pin": 1, "a": 2}', b'{"pin": "[redacted]", "a": 2}'),
+        ("application/x-www-form-urlencoded", b"pin=1&a=2", b"pin=%5Bredacted%5D&a=2"),
+        ("application/octet-stream", b"\x00\xff", b"\x00\xff"),
+        ("application/json", b'{"password": "hunter2",}', None),
+        ("application/vnd.api+json", b'{"password": "hunter2", "n": ' + b"9" * 5000 + b"}", None),
+    ],
+)
+def test_secrets_are_not_kept(kind: str, body: bytes, kept: bytes | None) -> None:
+    assert read_payload(post(body, kind)).kept == kept
 
 
 def test_large_body_is_spooled_and_can_be_read_again() -> None:
@@ -54,7 +117,23 @@ def test_large_body_is_spooled_and_can_be_read_again() -> None:
     assert request.read() == body
     rewind(request)
     assert request.read() == body
+    rewind(request)
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None):
+        assert request.body == body
+    assert read_payload(post(body, "application/octet-stream")).digest == payload.digest
     assert read_payload(post(body + b"!", "application/octet-stream")).digest != payload.digest
+
+
+def test_large_body_under_asgi_is_read_from_its_start() -> None:
+    body = b"z" * 3_000_000
+    request: Any = AsyncRequestFactory().post("/", body, content_type="application/octet-stream")
+    with SpooledTemporaryFile(max_size=10) as stream:  # as Django's ASGIHandler makes it
+        stream.write(body)
+        request._stream = stream
+        digest = read_payload(request).digest
+    assert digest == read_payload(post(body, "application/octet-stream")).digest
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None):
+        assert request.body == body
 
 
 def test_file_is_left_at_its_start_and_rewound() -> None:
@@ -63,17 +142,60 @@ def test_file_is_left_at_its_start_and_rewound() -> None:
     assert request.FILES["file"].read() == b"data"
     rewind(request)
     assert request.FILES["file"].read() == b"data"
-    assert multipart_payload(upload()).digest == payload.digest != multipart_payload(upload(b"date")).digest
     assert b"data" not in (payload.kept or b"")
+
+
+def test_boundary_does_not_count() -> None:
+    one, other = upload(), upload(boundary="two")
+    assert one.content_params != other.content_params
+    assert multipart_payload(one).digest == multipart_payload(other).digest
+
+
+@pytest.mark.parametrize(
+    "change", [{"content": b"date"}, {"name": "b.txt"}, {"kind": "text/csv"}, {"title": "u"}, {"more": "1"}]
+)
+def test_every_part_of_an_upload_counts(change: dict[str, Any]) -> None:
+    assert multipart_payload(upload()).digest != multipart_payload(upload(**change)).digest
+
+
+def test_ignored_parts_do_not_count_and_secret_ones_are_not_kept() -> None:
+    one, other = (multipart_payload(upload(pin=pin), ["pin"]) for pin in ("hunter1", "hunter2"))
+    assert one.digest == other.digest
+    assert b"hunter" not in (one.kept or b"hunter")
+
+
+def test_files_that_a_form_parser_left_among_the_fields_count_once() -> None:
+    request = upload()
+    mixed = post(b"x", request.content_type)
+    mixed._post, mixed._files = request.POST.copy(), request.FILES
+    mixed._post["file"] = request.FILES["file"]
+    assert multipart_payload(mixed).digest == multipart_payload(upload()).digest
+    names = [part["name"] for part in json.loads(multipart_payload(mixed).kept or b"")]
+    assert names == ["title", "file"]
 
 
 @override_settings(IDEMPOTENCY={"MAX_BODY_BYTES": 5})
 def test_what_is_kept_is_bounded() -> None:
     assert read_payload(post(b"12345", "text/plain")).kept == b"12345"
     assert read_payload(post(b"123456", "text/plain")).kept is None
+    assert multipart_payload(upload()).kept is None
 
 
 @override_settings(IDEMPOTENCY={"STORE_REQUEST_PAYLOAD": False})
 def test_nothing_is_kept_if_so_set() -> None:
     assert read_payload(post(b"{}")).kept is None
     assert multipart_payload(upload()).kept is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b'{"password": "hunter2",}'),
+        ("application/json", b'{"password": "hunter2", "n": ' + b"9" * 5000 + b"}"),
+        ("multipart/form-data; boundary=b", b"--b\r\nname=password\r\n\r\nhunter2\r\n--b--"),
+    ],
+)
+def test_body_that_should_be_redacted_and_cannot_be_read_is_not_kept(kind: str, body: bytes) -> None:
+    payload = read_payload(post(body, kind))
+    assert payload.kept is None
+    assert payload.digest != read_payload(post(body + b" ", kind)).digest

@@ -24,6 +24,13 @@ def request(path: str = "/probe/create/", **headers: str) -> Any:
 def test_scope_is_principal_and_route() -> None:
     assert scope_of("user:1", request()) == "user:1 probe/<str:act>/"
     assert scope_of("user:1", RequestFactory().post("/unresolved/")) == "user:1 /unresolved/"
+    assert scope_of("user:1", request("/probe/other/")) == scope_of("user:1", request())
+
+
+def test_route_at_the_root_is_its_path() -> None:
+    made = request()
+    made.resolver_match.route = ""
+    assert scope_of("user:1", made) == "user:1 /probe/create/"
 
 
 @pytest.mark.parametrize("principal", ["a b", "a\nb", "ключ", "a%20b", "\udcff"])
@@ -34,7 +41,23 @@ def test_any_principal_is_one_word(principal: str) -> None:
 
 
 def test_distinct_principals_stay_distinct() -> None:
-    assert len({scope_of(principal, request()) for principal in ("a b", "a%20b", "a+b", "a")}) == 4
+    principals = [
+        "a b",
+        "a%20b",
+        "a+b",
+        "a",
+        "a\n",
+        "a\nb",
+        "a/b",
+        "a probe/<str:act>/",
+        "ä",
+        "a\u0308",
+        "?",
+        "\ud800",
+        "\ud801",
+        "",
+    ]
+    assert len({scope_of(principal, request()) for principal in principals}) == len(principals)
 
 
 @pytest.mark.parametrize("user", [None, SimpleNamespace(is_authenticated=False, pk=1), SimpleNamespace()])
@@ -42,7 +65,13 @@ def test_nobody_is_nobody(user: Any) -> None:
     assert user_principal(user, request()) is None
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": ""}])
+def test_without_authorization_there_is_no_principal(headers: dict[str, str]) -> None:
+    assert authorization_principal(request(**headers)) is None
+
+
 def test_user_by_primary_key() -> None:
+    assert user_principal(SimpleNamespace(is_authenticated=True, pk=0), request()) == "user:0"
     assert user_principal(SimpleNamespace(is_authenticated=True, pk=7), request()) == "user:7"
 
 

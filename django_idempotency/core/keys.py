@@ -9,9 +9,10 @@ from django_idempotency.exceptions import KeyInvalid
 
 _STRING = r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"'
 _BARE_ITEM = (
-    r"(?:-?\d{1,15}(?:\.\d{1,3})?"  # integer, decimal
-    r"|\?[01]|@-?\d{1,15}"  # boolean, date
-    r'|%?"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'  # string, display string
+    r"(?:-?(?:[0-9]{1,12}\.[0-9]{1,3}|[0-9]{1,15})"  # decimal, integer
+    r"|\?[01]|@-?[0-9]{1,15}"  # boolean, date
+    r'|"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'  # string
+    r'|%"(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*"'  # display string
     r"|:[A-Za-z0-9+/]*={0,2}:"  # byte sequence
     r"|[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*)"  # token
 )

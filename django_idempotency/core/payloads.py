@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from django_idempotency.core.fingerprints import Part
 
 REDACTED = "[redacted]"
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 
 
 class Redactor:

@@ -65,11 +65,13 @@ def test_an_answer_is_given_only_for_the_same_request_before_it_expires(
 def test_id_is_pinned_and_of_a_form_that_every_database_takes() -> None:
     assert operation_id("user:1 orders/", "k") == UUID("34c922c6-38c7-5384-ae95-69384362d7e3")
     assert operation_id("s", "k").version == 5
+    assert OPERATION.id == operation_id("s", "k") != operation_id("k", "s")
 
 
 @given(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6), st.text(max_size=6))
 def test_scope_and_key_do_not_run_into_each_other(a: str, b: str, c: str, d: str) -> None:
     assert (operation_digest(a, b) == operation_digest(c, d)) == ((a, b) == (c, d))
+    assert operation_digest("\ud800" + a, b) != operation_digest("\ud801" + a, b)
 
 
 def test_repr_shows_no_secret() -> None:

@@ -72,7 +72,7 @@ def test_same_meaning(one: str, other: str) -> None:
     [("1", "1.0"), ("1", '"1"'), ("0.1", "0.10000000000000001"), ("1e400", "1e401"), ("NaN", "Infinity"),
      ("1e99999999999999999999", "1e99999999999999999998"), ("[1,2]", "[2,1]"), ('{"a":1,"a":2}', '{"a":2}'),
      ('{"a":1}', '[["a",1]]'), ('{"a":1}', '{"":[["a",1]]}'), ("1.5", '{"number":[0,"15",-1]}'), ("null", "[]"),
-     ("true", "1")],
+     ("true", "1"), ("1.5", "-1.5"), ("0.5", "5.0"), ("Infinity", "-Infinity"), ("NaN", '"NaN"')],
 )  # fmt: skip
 def test_other_meaning(one: str, other: str) -> None:
     assert None is not canonical_json(one.encode()) != canonical_json(other.encode()) is not None
@@ -87,11 +87,14 @@ def test_encodings_of_json_do_not_count() -> None:
     text = '{"a": "é"}'
     assert canonical_json(text.encode("utf-16")) == canonical_json(text.encode()) is not None
     assert canonical_json(b'"\\ud800"') is not None
+    assert canonical_json(b'"\xed\xa0\xbd\xed\xb8\x80"') != canonical_json('"\U0001f600"'.encode())
 
 
 def test_ignored_members_are_left_out_at_the_top_only() -> None:
     assert canonical_json(b'{"a":1,"t":1}', ["t"]) == canonical_json(b'{"a":1,"t":2}', ["t"])
     assert canonical_json(b'{"a":{"t":1}}', ["t"]) != canonical_json(b'{"a":{"t":2}}', ["t"])
+    assert canonical_json(b'[{"t":1}]', ["t"]) != canonical_json(b"[{}]", ["t"])
+    assert canonical_json(b"1.5", ["number"]) == canonical_json(b"1.5")
 
 
 def test_forms_count_order_within_a_field_only() -> None:
@@ -99,6 +102,7 @@ def test_forms_count_order_within_a_field_only() -> None:
     assert canonical_form(b"a=1&a=3") != canonical_form(b"a=3&a=1")
     assert canonical_form(b"a=") != canonical_form(b"")
     assert canonical_form(b"a=%20") == canonical_form(b"a=+")
+    assert canonical_form(b"a=%80") == canonical_form(b"a=\x80") != canonical_form(b"a=\x81")
     assert canonical_form(b"a=%80") != canonical_form(b"a=%81")
     assert canonical_form(b"a=1&t=1", ["t"]) == canonical_form(b"a=1&t=2", ["t"])
 
@@ -109,6 +113,10 @@ FILE = {"filename": "a.txt", "content_type": "text/plain", "size": 1, "digest": 
 @pytest.mark.parametrize("change", [{"filename": "b"}, {"content_type": "x/y"}, {"digest": "e"}])
 def test_every_attribute_of_a_file_counts(change: dict[str, Any]) -> None:
     assert canonical_multipart([Part("f", **FILE)]) != canonical_multipart([Part("f", **{**FILE, **change})])
+
+
+def test_text_is_no_file() -> None:
+    assert canonical_multipart([Part("f", "d")]) != canonical_multipart([Part("f", digest="d")])
 
 
 def test_order_of_parts_counts_within_a_name_only() -> None:
@@ -125,7 +133,13 @@ def test_digest_tells_part_lists_apart(one: list[tuple[str, bytes]], other: list
     assert (digest_parts(*one) == digest_parts(*other)) == (one == other)
 
 
+PINNED_JSON = b'{"":[["a","\xc3\xa9"],["b",[1,{"number":[0,"15",-1]},null]]]}'
+
+
 def test_fingerprint_is_pinned() -> None:
     """An upgrade must still recognise the records of its predecessor."""
     assert fingerprint(("a", b"b")) == "1:" + digest_parts(("a", b"b"))
     assert digest_parts(("a", b"b")).startswith("3c9d591045bc8876")
+    assert canonical_json(b'{"b": [1, 1.50, null], "a": "\\u00e9"}') == PINNED_JSON
+    assert canonical_form(b"b=1&a=%C3%A9") == b'[["a","\xc3\xa9"],["b","1"]]'
+    assert canonical_multipart([Part("a", "1")]) == b'[["a",["1",null,null,null]]]'

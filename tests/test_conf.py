@@ -1,0 +1,70 @@
+"""Settings are read when they are asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from django_idempotency.conf import Conf, Defaults, conf
+
+pytestmark = pytest.mark.once
+
+DEFAULTS = {
+    "REQUIRED": False, "METHODS": ["POST", "PATCH"], "RETENTION": 86400, "SCOPE": None, "FINGERPRINT": None,
+    "FINGERPRINT_IGNORE": ["csrfmiddlewaretoken"], "HEADER": ["Idempotency-Key"], "KEY_FORMAT": "lenient",
+    "KEY_MAX_LENGTH": 255, "KEY_VALIDATOR": None, "STORE": None, "STORE_BODY": True, "STORE_REQUEST_PAYLOAD": True,
+    "MAX_BODY_BYTES": 1048576, "RETRIES": 2, "RETRY_AFTER": 1, "RETRY_HINTS": True,
+    "REPLAY_HEADER": "Idempotent-Replayed", "ERROR_FORMAT": "problem", "DOCUMENTATION_URL": None, "DATABASE": None,
+}  # fmt: skip
+
+
+@override_settings(IDEMPOTENCY={})
+def test_defaults() -> None:
+    assert {name: getattr(conf, name) for name in DEFAULTS} == DEFAULTS
+    assert set(Defaults.__annotations__) == DEFAULTS.keys() | {"REDACT", "RESPONSE_HEADERS"}
+    assert "Set-Cookie" not in conf.RESPONSE_HEADERS
+
+
+def test_project_without_the_setting_has_the_defaults() -> None:
+    with override_settings(IDEMPOTENCY={"RETRIES": 9}):
+        del settings.IDEMPOTENCY
+        assert conf.RETRIES == 2
+
+
+def test_override_is_seen_at_once_and_leaves_the_rest_alone() -> None:
+    usual = conf.RETRIES
+    with override_settings(IDEMPOTENCY={"RETRIES": 7}):
+        assert (conf.RETRIES, Conf().RETRIES, conf.RETRY_AFTER) == (7, 7, 1)
+    assert usual == conf.RETRIES
+
+
+@override_settings(
+    IDEMPOTENCY={"REQUIRED": False, "DATABASE": None, "RETENTION": 0, "hook": "x", "_NAMES": 1}
+)
+def test_falsy_values_count_and_unknown_names_do_not() -> None:
+    assert (conf.REQUIRED, conf.DATABASE, conf.RETENTION) == (False, None, 0)
+    assert callable(conf.hook)
+    assert not hasattr(conf, "UNKNOWN")
+
+
+@pytest.mark.parametrize(("own", "value"), [(None, 7), (0, 0), (False, False), ([], []), (5, 5)])
+def test_view_is_preferred_unless_it_says_nothing(own: object, value: object) -> None:
+    with override_settings(IDEMPOTENCY={"RETRIES": 7}):
+        assert conf.prefer(own, "RETRIES") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(None, None), ("collections.OrderedDict", OrderedDict), (len, len)]
+)
+def test_hook_is_a_callable_or_its_dotted_path(value: object, found: object) -> None:
+    with override_settings(IDEMPOTENCY={"SCOPE": value}):
+        assert conf.hook("SCOPE") is found
+
+
+@override_settings(IDEMPOTENCY={"SCOPE": "nowhere.at_all"})
+def test_dotted_path_to_nothing_is_an_error() -> None:
+    with pytest.raises(ImportError):
+        conf.hook("SCOPE")
