@@ -23,7 +23,7 @@ from django_idempotency.core.fingerprints import (
     canonical_multipart,
     digest_parts,
 )
-from django_idempotency.core.payloads import Redactor
+from django_idempotency.core.payloads import redactor_for
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
@@ -59,7 +59,7 @@ def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
     and left at its start.
     """
     parts = list(_parts(request.POST, request.FILES))
-    kept = Redactor(conf.REDACT).multipart(parts) if conf.STORE_REQUEST_PAYLOAD else None
+    kept = redactor_for(tuple(conf.REDACT)).multipart(parts) if conf.STORE_REQUEST_PAYLOAD else None
     return Payload(_digest("multipart", request, canonical_multipart(parts, ignore)), _bounded(kept))
 
 
@@ -86,7 +86,7 @@ def _kept(kind: str, body: bytes) -> bytes | None:
     """Return what to keep of a body; one that should be redacted and cannot be read is not kept."""
     if not conf.STORE_REQUEST_PAYLOAD:
         return None
-    redactor = Redactor(conf.REDACT)
+    redactor = redactor_for(tuple(conf.REDACT))
     keep: dict[str, Callable[[bytes], bytes | None]] = {
         "json": redactor.json,
         "form": redactor.form,

@@ -15,7 +15,7 @@ from django_idempotency.conf import conf
 from django_idempotency.core.fingerprints import fingerprint
 from django_idempotency.core.keys import parse_key
 from django_idempotency.core.operations import Operation, Snapshot
-from django_idempotency.core.payloads import Redactor
+from django_idempotency.core.payloads import redactor_for
 from django_idempotency.exceptions import (
     FingerprintMismatch,
     IdempotencyError,
@@ -170,7 +170,7 @@ _NEVER = frozenset(
 
 def _kept_query(request: HttpRequest) -> str:
     query = request.META.get("QUERY_STRING", "")
-    return f"?{Redactor(conf.REDACT).query(query)}" if query else ""
+    return f"?{redactor_for(tuple(conf.REDACT)).query(query)}" if query else ""
 
 
 def _bytes(text: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -62,6 +63,12 @@ class Redactor:
         if isinstance(value, list):
             return [self._clean(member) for member in value]
         return value
+
+
+@lru_cache(maxsize=8)
+def redactor_for(names: tuple[str, ...]) -> Redactor:
+    """Return the Redactor of these names, made once for a setting and not for each request."""
+    return Redactor(names)
 
 
 def _words(name: str) -> str:

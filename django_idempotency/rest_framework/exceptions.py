@@ -40,7 +40,9 @@ def as_problem(exception: IdempotencyAPIException, response: Response, request: 
     """
     for name, value in exception.problem.headers.items():
         response.headers[name] = value
-    untouched = response.data == exception.problem.members
+    if exception.problem.retry_after is not None:
+        response.headers.setdefault("Retry-After", str(exception.problem.retry_after))
+    untouched = getattr(response, "data", None) == exception.problem.members
     if (
         conf.ERROR_FORMAT == "problem"
         and untouched

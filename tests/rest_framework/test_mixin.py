@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import DatabaseError, OperationalError, connection, transaction
+from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
@@ -168,6 +169,22 @@ def test_problem_as_plain_json_without_hints() -> None:
     response = send(key="two words")
     assert response.headers["Content-Type"] == "application/json"
     assert "x-should-retry" not in response.headers
+
+
+def own_handler(exception: Any, context: Any) -> HttpResponse:
+    """Shape every error alike, with no DRF response at all."""
+    return HttpResponse(exception.get_codes(), status=exception.status_code, content_type="text/plain")
+
+
+def test_projects_own_exception_handler_shapes_refusals_and_keeps_their_headers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ProbeView, "get_exception_handler", lambda self: own_handler)
+    with failing(DatabaseError("broken")):
+        response = send()
+    assert (response.status_code, response.content) == (503, b"store-unavailable")
+    assert response.headers["Content-Type"] == "text/plain"
+    assert (response.headers["Retry-After"], response.headers["x-should-retry"]) == ("1", "true")
 
 
 def failing(error: Exception) -> Any:
