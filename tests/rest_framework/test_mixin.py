@@ -235,6 +235,12 @@ def test_binary_answer_keeps_bytes_and_allowed_headers_and_no_cookie() -> None:
     assert not {"set-cookie", "x-internal"} & {name.lower() for name, _ in record().response_headers}
 
 
+@override_settings(IDEMPOTENCY={"RESPONSE_HEADERS": ["Content-Type", "Set-Cookie", "Date", "X-Internal"]})
+def test_no_setting_makes_a_cookie_stored() -> None:
+    send("download")
+    assert dict(record().response_headers) == {"Content-Type": "application/octet-stream", "X-Internal": "1"}
+
+
 def test_empty_answer() -> None:
     send("empty")
     retry = send("empty")
