@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -14,8 +16,14 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks and the log receivers."""
-        from django_idempotency import checks, logs
+        """Register the system checks, the log receivers, and how the views of installed frameworks are guarded."""
+        from django_idempotency import checks, door_checks, logs
+        from django_idempotency.callbacks import install
 
         checks.register()
+        door_checks.register()
         logs.connect()
+        if find_spec("rest_framework"):
+            from django_idempotency.rest_framework.inside import RestFramework
+
+            install("rest_framework", RestFramework())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import weakref
 from collections.abc import Callable, Collection, Iterator
@@ -28,6 +29,7 @@ from django_idempotency.core.payloads import redactor_for
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 _CHUNK = 64 * 1024
+_SESSION_DATA = "_session_cache"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,36 @@ def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
     parts = list(_parts(request.POST, request.FILES))
     kept = redactor_for(tuple(conf.REDACT)).multipart(parts) if conf.STORE_REQUEST_PAYLOAD else None
     return Payload(_digest("multipart", request, canonical_multipart(parts, ignore)), _bounded(kept))
+
+
+class Restart:
+    """A request as it is now, for another run of the view: attributes, session, and input at its start."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+        self.attributes = dict(request.__dict__)
+        self.session = _session_state(self.attributes.get("session"))
+
+    def restore(self) -> None:
+        """Undo what the view did to the request."""
+        self.request.__dict__.clear()
+        self.request.__dict__.update(self.attributes)
+        session = self.attributes.get("session")
+        if session is not None:
+            session.__dict__.clear()
+            session.__dict__.update(self.session)
+            self.session = _session_state(session)
+        rewind(self.request)
+
+
+def _session_state(session: Any) -> dict[str, Any]:
+    """Return a session's attributes, its data only where a middleware has changed them: else they are read again."""
+    state = dict(getattr(session, "__dict__", {}))
+    if state.get("modified"):
+        state[_SESSION_DATA] = copy.deepcopy(state.get(_SESSION_DATA, {}))
+    else:
+        state.pop(_SESSION_DATA, None)
+    return state
 
 
 def rewind(request: HttpRequest) -> None:

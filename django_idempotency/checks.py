@@ -74,8 +74,16 @@ def _is_count(value: Any, low: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
+def _is_wait(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 3600
+
+
 def _is_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def _is_paths(value: Any) -> bool:
+    return _is_names(value) and all(path.startswith("/") for path in value)
 
 
 def _is_header(value: Any) -> bool:
@@ -94,6 +102,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         'a list such as ["POST", "PATCH"]',
     ),
     "RETENTION": (_is_retention, "a number of seconds above 0, or a timedelta, up to 100 years"),
+    "WAIT_SECONDS": (_is_wait, "a number of seconds from 0 to 3600"),
     "FINGERPRINT_IGNORE": (_is_names, "a list of field names"),
     "HEADER": (_is_header, 'a header name or a list of them, such as ["Idempotency-Key"]'),
     "KEY_FORMAT": (lambda value: value in ("lenient", "strict"), '"lenient" or "strict"'),
@@ -109,6 +118,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "REPLAY_HEADER": (lambda value: isinstance(value, str) and _is_header(value), "a header name"),
     "ERROR_FORMAT": (lambda value: value in ("problem", "json"), '"problem" or "json"'),
     "DOCUMENTATION_URL": (lambda value: value is None or isinstance(value, str), "a URL, or None"),
+    "MIDDLEWARE_PATHS": (_is_paths, 'a list of path prefixes such as ["/api/"]'),
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
 }
 

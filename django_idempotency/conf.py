@@ -9,6 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+#: The field of an HTML form that carries the key.
+FORM_FIELD = "idempotency_key"
+
 Hook = str | Callable[..., Any] | None
 
 
@@ -18,9 +21,10 @@ class Defaults:
     REQUIRED: bool = False
     METHODS: list[str] = ["POST", "PATCH"]
     RETENTION: int | float | timedelta = 86400
+    WAIT_SECONDS: int | float = 0
     SCOPE: Hook = None
     FINGERPRINT: Hook = None
-    FINGERPRINT_IGNORE: list[str] = ["csrfmiddlewaretoken"]
+    FINGERPRINT_IGNORE: list[str] = ["csrfmiddlewaretoken", FORM_FIELD]
     HEADER: str | list[str] = ["Idempotency-Key"]
     KEY_FORMAT: str = "lenient"
     KEY_MAX_LENGTH: int = 255
@@ -31,7 +35,7 @@ class Defaults:
     MAX_BODY_BYTES: int = 1024 * 1024
     REDACT: list[str] = [
         "password", "passwd", "passphrase", "secret", "token", "authorization", "api key", "apikey", "private key",
-        "pwd", "otp", "card number", "cardnumber", "cvv", "cvc", "pin", "iban", "ssn",
+        "pwd", "otp", "csrfmiddlewaretoken", "card number", "cardnumber", "cvv", "cvc", "pin", "iban", "ssn",
     ]  # fmt: skip
     RESPONSE_HEADERS: list[str] = [
         "Content-Type", "Content-Language", "Content-Disposition", "Content-Encoding", "Content-Location",
@@ -44,6 +48,7 @@ class Defaults:
     ERROR_FORMAT: str = "problem"
     DOCUMENTATION_URL: str | None = None
     DATABASE: str | None = None
+    MIDDLEWARE_PATHS: list[str] = []
 
 
 class Conf(Defaults):

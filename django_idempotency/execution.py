@@ -1,230 +1,105 @@
-"""One keyed operation from claim to outcome: record and effects in one transaction, or neither (I1, I2)."""
+"""Code outside HTTP that must happen once: webhook consumers, tasks, commands."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from inspect import isawaitable
+from typing import Any
+from urllib.parse import quote
 
-from django.db import Error, connections, transaction
+from asgiref.sync import async_to_sync, sync_to_async
 
-from django_idempotency.claims.base import ClaimLost
-from django_idempotency.claims.errors import is_connection_lost, is_repeatable
-from django_idempotency.claims.registry import claims_for
+from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
+from django_idempotency.core.fingerprints import fingerprint as fingerprint_of
+from django_idempotency.core.keys import checked_key
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
-from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
-from django_idempotency.models import IdempotencyRecord
-from django_idempotency.signals import claimed, completed, rejected, released, replayed
+from django_idempotency.core.values import MEDIA_TYPE, decode, encode
+from django_idempotency.engine import execute
+from django_idempotency.exceptions import KeyInvalid, ResultExpired
 
-T = TypeVar("T")
-
-logger = logging.getLogger("django_idempotency")
-
-_NOT_RUN = "The record store cannot be used, so nothing was executed: retry with the same key."
-_LOST = (
-    "The connection to the database was lost and the outcome is unknown: retry with the same key to learn it."
-)
-_STILL_FAILING = "The database kept undoing the transaction and nothing was kept: retry with the same key."
-_SWALLOWED = (
-    "The view answered with success after a database error that had undone its writes: let the error through."
-)
-_HIDDEN = (
-    "The view raised, and its key was claimed again before the answer was stored: the other's was given."
-)
+_HEADERS = (("Content-Type", MEDIA_TYPE),)
 
 
-class Work(Protocol[T]):
-    """What a door hands down: the view, and how to answer when the view raises."""
+def execute_once(
+    func: Callable[[], Any],
+    *,
+    key: str,
+    scope: str,
+    fingerprint: str | None = None,
+    retention: float | timedelta | None = None,
+    using: str | None = None,
+    wait_seconds: float = 0,
+) -> Any:
+    """Call ``func`` once per (scope, key), and give its value to every later caller.
 
-    def run(self, claim: Claim) -> Outcome[T]:
-        """Execute once; called again, on fresh inputs, when the database undid the transaction."""
+    The value must be JSON (TypeError if not), and the first caller gets it as every later one does: tuples are
+    lists. It is committed with the function's writes to ``using`` (default: the records' alias); what the function
+    raises is raised on, rolled back and not stored, so the next call runs again. ``scope`` names the kind of
+    action (``"stripe webhooks"``), ``key`` the one action (the provider's event id), ``fingerprint`` what must be
+    the same in every call. ``retention`` is in seconds or a timedelta.
 
-    def refuse(self, claim: Claim, error: Exception) -> Outcome[T]:
-        """Turn what ``run`` raised into an answer, in a transaction that holds none of its writes; or raise."""
-
-
-class _RolledBack(Exception):
-    """Leaves the transaction without a commit, and says why: an outcome not to store as it is, or an error."""
-
-    def __init__(self, outcome: Outcome[Any] | None = None, error: Exception | None = None) -> None:
-        self.outcome = outcome
-        self.error = error
-
-
-class _Repeat(Exception):
-    """The transaction is undone and the operation may run again."""
-
-
-@dataclass
-class _Stage:
-    """How far a transaction got: what its failure means depends on it."""
-
-    claim: Claim | None = None
-    outcome: Outcome[Any] | None = None
-    committed: bool = False
-
-
-def execute(operation: Operation, work: Work[T], *, using: str) -> Outcome[T] | Snapshot:
-    """Run ``work`` once for ``operation``, or return the stored answer of the run that was.
-
-    An Outcome with a snapshot is committed together with every write of the view to ``using``; one without is
-    rolled back. Raises InProgress, FingerprintMismatch, OutcomeUnknown or StoreUnavailable, and whatever
-    ``work.refuse`` raises. Serialization failures and deadlocks are repeated RETRIES times, unless an outer
-    ``atomic()`` is open: only its owner can repeat that, so there the database's error is raised.
+    Raises InProgress while another process runs it (after ``wait_seconds``), FingerprintMismatch, KeyInvalid,
+    StoreUnavailable, or ResultExpired when it ran and its value was larger than MAX_BODY_BYTES. Inside an outer
+    ``atomic()`` value and writes are committed with that block, or not at all.
     """
-    try:
-        result = _Execution(operation, work, using).result()
-    except IdempotencyError as error:
-        rejected.send_robust(IdempotencyRecord, operation=operation, error=error, using=using)
-        raise
-    except _RolledBack as left:
-        failure = left.error
-    else:
-        if isinstance(result, Snapshot):
-            replayed.send_robust(IdempotencyRecord, operation=operation, snapshot=result, using=using)
-        return result
-    assert failure is not None  # an outcome that was rolled back is returned, never raised
-    raise failure
+    operation = _operation(key, scope, fingerprint, retention)
+    result = execute(operation, _FunctionWork(func), using=using or record_alias(), wait=wait_seconds)
+    return _stored_value(result) if isinstance(result, Snapshot) else result.answer
 
 
-class _Execution(Generic[T]):
-    def __init__(self, operation: Operation, work: Work[T], using: str) -> None:
-        self.operation = operation
-        self.work = work
-        self.using = using
-        self.claims = claims_for(using)
-        self._connection: Any = connections[using]
-        self.nested: bool = self._connection.in_atomic_block
+async def aexecute_once(func: Callable[[], Any], **options: Any) -> Any:
+    """Do what ``execute_once()`` does, for a coroutine function or a function.
 
-    def result(self) -> Outcome[T] | Snapshot:
-        cause: BaseException | None = None
-        for _ in range(1 if self.nested else conf.RETRIES + 1):
-            try:
-                return self._stored() or self._run()
-            except _Repeat as repeat:
-                cause = repeat.__cause__
-        if self.nested and isinstance(cause, Error):
-            raise cause
-        raise StoreUnavailable(_STILL_FAILING) from cause
-
-    def _stored(self) -> Snapshot | None:
-        try:
-            return self.claims.prepare(self.operation)
-        except Error as error:
-            raise self._meaning(error, _Stage()) from error
-
-    def _run(self) -> Outcome[T] | Snapshot:
-        try:
-            return self._transaction(self._announced_run)
-        except _RolledBack as left:
-            if left.error is None:
-                return self._not_committed(left.outcome)
-            error = left.error
-        if is_connection_lost(error):
-            raise StoreUnavailable(_LOST, outcome_unknown=True) from error
-        if is_repeatable(error):
-            raise _Repeat from error
-        return self._refuse(error)
-
-    def _refuse(self, error: Exception) -> Outcome[T] | Snapshot:
-        """Answer what the view raised in a transaction of its own, since the view's writes are gone with the first."""
-        try:
-            result = self._transaction(lambda claim: self.work.refuse(claim, error))
-        except _RolledBack as left:
-            if left.error is None:
-                return self._not_committed(left.outcome)
-            self._released()
-            raise
-        except IdempotencyError:
-            logger.error(_HIDDEN, exc_info=error)
-            raise
-        if isinstance(result, Snapshot):
-            logger.error(_HIDDEN, exc_info=error)
-        return result
-
-    def _not_committed(self, outcome: Outcome[T] | None) -> Outcome[T] | Snapshot:
-        """Release what must not be stored; store a refusal whose writes were marked for roll-back, without them."""
-        assert outcome is not None
-        if outcome.snapshot is not None:
-            return self._transaction(lambda claim: outcome)
-        self._released()
-        return outcome
-
-    def _transaction(self, call: Callable[[Claim], Outcome[T]]) -> Outcome[T] | Snapshot:
-        stage = _Stage()
-        try:
-            with transaction.atomic(using=self.using):
-                self._connection.rollback_exc = None  # Django never resets it
-                held = self.claims.claim(self.operation)
-                if isinstance(held, Snapshot):
-                    return held
-                # First of all hooks: one of the view's that raises must not hide that the COMMIT happened.
-                transaction.on_commit(lambda: self._committed(stage), using=self.using)
-                stage.claim = held
-                stage.outcome = outcome = _called(call, held)
-                self._complete(held, outcome)
-        except ClaimLost as lost:
-            raise _Repeat from lost
-        except Error as error:
-            raise self._meaning(error, stage) from error
-        return outcome
-
-    def _announced_run(self, claim: Claim) -> Outcome[T]:
-        claimed.send_robust(
-            IdempotencyRecord, operation=self.operation, attempt=claim.attempt, using=self.using
-        )
-        return self.work.run(claim)
-
-    def _complete(self, claim: Claim, outcome: Outcome[T]) -> None:
-        if outcome.snapshot is None:
-            raise _RolledBack(outcome)
-        if transaction.get_rollback(using=self.using):
-            raise self._marked(outcome, outcome.snapshot.status)
-        self.claims.complete(claim, outcome.snapshot)
-
-    def _marked(self, outcome: Outcome[T], status: int) -> _RolledBack:
-        """Return what becomes of an answer whose writes are marked for roll-back: no success is stored without them."""
-        swallowed: Exception | None = self._connection.rollback_exc
-        if swallowed is not None and (is_repeatable(swallowed) or is_connection_lost(swallowed)):
-            return _RolledBack(error=swallowed)
-        if status >= 400:
-            return _RolledBack(outcome)
-        if swallowed is None:  # set_rollback() on purpose, as a dry run does
-            return _RolledBack(Outcome(outcome.answer, None))
-        error = transaction.TransactionManagementError(_SWALLOWED)
-        error.__cause__ = swallowed
-        return _RolledBack(error=error)
-
-    def _committed(self, stage: _Stage) -> None:
-        stage.committed = True
-        if stage.claim is not None and stage.outcome is not None:
-            arguments = {
-                "attempt": stage.claim.attempt,
-                "snapshot": stage.outcome.snapshot,
-                "using": self.using,
-            }
-            completed.send_robust(IdempotencyRecord, operation=self.operation, **arguments)
-
-    def _released(self) -> None:
-        released.send_robust(IdempotencyRecord, operation=self.operation, using=self.using)
-
-    def _meaning(self, error: Error, stage: _Stage) -> Exception:
-        """Return what a database error outside the view means, by the stage it happened in."""
-        if stage.committed:
-            return error
-        if is_repeatable(error):
-            return _Repeat()
-        if stage.claim is None:
-            return StoreUnavailable(_NOT_RUN)
-        if is_connection_lost(error):
-            return StoreUnavailable(_LOST, outcome_unknown=True)
-        return _RolledBack(error=error)
+    The claim and every thread-sensitive call of the coroutine, async ORM calls for example, run on one thread and so
+    in one transaction; nobody else's calls do, for that thread works for this operation alone until it ends. A
+    cancelled caller rolls back and leaves the key usable. The options are those of ``execute_once()``.
+    """
+    return await sync_to_async(execute_once, thread_sensitive=True)(func, **options)
 
 
-def _called(call: Callable[[Claim], Outcome[T]], claim: Claim) -> Outcome[T]:
-    try:
-        return call(claim)
-    except Exception as error:
-        raise _RolledBack(error=error) from error
+def finished(value: Any) -> Any:
+    """Return ``value``, or what it comes to if it has to be awaited, from a thread without a running event loop."""
+    return async_to_sync(_awaited)(value) if isawaitable(value) else value
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+class _FunctionWork:
+    """A function as work for the engine: its value is the answer, its exception is raised on."""
+
+    def __init__(self, func: Callable[[], Any]) -> None:
+        self.func = func
+
+    def run(self, claim: Claim) -> Outcome[Any]:
+        body = encode(finished(self.func()))
+        kept = body if len(body) <= conf.MAX_BODY_BYTES else None
+        return Outcome(decode(body), Snapshot(200, _HEADERS, kept))
+
+    def refuse(self, claim: Claim, error: Exception) -> Outcome[Any]:
+        raise error
+
+
+def _operation(
+    key: str, scope: str, fingerprint: str | None, retention: float | timedelta | None
+) -> Operation:
+    if not isinstance(key, str):
+        raise KeyInvalid(f"The key of an operation must be a str, and this one is a {type(key).__name__}.")
+    lifetime = conf.prefer(retention, "RETENTION")
+    return Operation(
+        scope=f"function:{quote(scope, safe=':@.+~-_', errors='surrogatepass')}",
+        key=checked_key(key, max_length=conf.KEY_MAX_LENGTH),
+        fingerprint=fingerprint_of(
+            ("function", b"" if fingerprint is None else fingerprint.encode("utf-8", "surrogatepass"))
+        ),
+        retention=lifetime if isinstance(lifetime, timedelta) else timedelta(seconds=lifetime),
+    )
+
+
+def _stored_value(snapshot: Snapshot) -> Any:
+    if snapshot.body is None:
+        raise ResultExpired("The function ran, and its value was too large to keep: do not run it again.")
+    return decode(snapshot.body)

@@ -11,7 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.encoding import escape_uri_path
 
-from django_idempotency.conf import conf
+from django_idempotency.bodies import FORM, MULTIPART
+from django_idempotency.conf import FORM_FIELD, conf
 from django_idempotency.core.fingerprints import fingerprint
 from django_idempotency.core.keys import parse_key
 from django_idempotency.core.operations import Operation, Snapshot
@@ -73,6 +74,19 @@ def raw_key(request: HttpRequest) -> str | None:
         if value is not None:
             return value
     return None
+
+
+def is_form(request: HttpRequest) -> bool:
+    """Tell whether a request is what a browser makes of an HTML form with ``method="post"``."""
+    return request.method == "POST" and request.content_type in (FORM, MULTIPART)
+
+
+def form_key(request: HttpRequest) -> str | None:
+    """Return the key that ``{% idempotency_key %}`` put into a form, or None.
+
+    It goes before the header: a browser may add one of its own, and then each click on the button has another.
+    """
+    return request.POST.get(FORM_FIELD) if is_form(request) else None
 
 
 def valid_key(raw: str) -> str:

@@ -12,6 +12,7 @@ from django.db import connection, connections
 
 from django_idempotency.checks import HOOKS, RULES
 from django_idempotency.conf import Defaults
+from django_idempotency.door_checks import MIDDLEWARE
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +88,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "REPLAY_HEADER": (["", "Replayed:", ["X-Replayed"], None], ["X-Replayed"]),
     "ERROR_FORMAT": (["xml", None], ["json"]),
     "DOCUMENTATION_URL": ([1, b"https://example.com"], [None, "https://example.com/idempotency"]),
+    "WAIT_SECONDS": ([-1, True, None, "10", 3601], [0, 2.5]),
+    "MIDDLEWARE_PATHS": (["/api/", ["api/"], [1], None], [["/"], ("/api/", "/shop")]),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
 }
 
@@ -109,6 +112,8 @@ def test_e002_value_of_the_wrong_kind_is_an_error(settings: Any, name: str, valu
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in VALUES for value in VALUES[name][1]])
 def test_e002_value_of_the_right_kind_is_none(settings: Any, name: str, value: Any) -> None:
     settings.IDEMPOTENCY = {name: value}
+    if name == "MIDDLEWARE_PATHS":
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
     assert messages() == []
 
 

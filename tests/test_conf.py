@@ -14,10 +14,12 @@ pytestmark = pytest.mark.once
 
 DEFAULTS = {
     "REQUIRED": False, "METHODS": ["POST", "PATCH"], "RETENTION": 86400, "SCOPE": None, "FINGERPRINT": None,
-    "FINGERPRINT_IGNORE": ["csrfmiddlewaretoken"], "HEADER": ["Idempotency-Key"], "KEY_FORMAT": "lenient",
+    "FINGERPRINT_IGNORE": ["csrfmiddlewaretoken", "idempotency_key"], "HEADER": ["Idempotency-Key"],
+    "KEY_FORMAT": "lenient",
     "KEY_MAX_LENGTH": 255, "KEY_VALIDATOR": None, "STORE": None, "STORE_BODY": True, "STORE_REQUEST_PAYLOAD": True,
     "MAX_BODY_BYTES": 1048576, "RETRIES": 2, "RETRY_AFTER": 1, "RETRY_HINTS": True,
     "REPLAY_HEADER": "Idempotent-Replayed", "ERROR_FORMAT": "problem", "DOCUMENTATION_URL": None, "DATABASE": None,
+    "WAIT_SECONDS": 0, "MIDDLEWARE_PATHS": [],
 }  # fmt: skip
 
 

@@ -23,13 +23,14 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 
 import dev
-from django_idempotency import checks, exceptions, signals
+from django_idempotency import checks, door_checks, exceptions, signals
 from django_idempotency.conf import Defaults
 from django_idempotency.core.operations import Claim
 from django_idempotency.http import problem_of
 from django_idempotency.management.commands.purge_idempotency_records import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
+from django_idempotency.rest_framework.hooks import IdempotencyHooks
 from example_project.shop.models import Product
 
 pytestmark = pytest.mark.once
@@ -82,9 +83,9 @@ def test_every_setting_is_described_with_its_default() -> None:
 def test_names_on_the_mixin_are_all_described() -> None:
     settings = [row[1] for row in rows(REFERENCE, "Settings") if row[1]]
     hooks = [row[0] for row in rows(REFERENCE, "Hooks")]
-    own = [name for name in vars(IdempotencyMixin) if not name.startswith("_")]
+    own = [name for name in vars(IdempotencyHooks) if not name.startswith("_")]
     described = {name.partition("(")[0] for name in settings + hooks}
-    assert described == {name for name in own if name not in {"as_view", "dispatch"}}
+    assert described == set(own)
 
 
 def test_hooks_are_described_with_their_arguments() -> None:
@@ -126,8 +127,9 @@ def test_every_signal_is_described() -> None:
 
 
 def test_every_check_is_described() -> None:
-    ids = set(re.findall(r"django_idempotency\.[EWI]\d{3}", Path(checks.__file__).read_text("utf-8")))
-    assert {row[0] for row in rows(REFERENCE, "Checks")} == ids
+    sources = "".join(Path(module.__file__).read_text("utf-8") for module in (checks, door_checks))
+    ids = re.findall(r"django_idempotency\.[EWI]\d{3}", sources)
+    assert {row[0] for row in rows(REFERENCE, "Checks")} == set(ids)
 
 
 def test_every_option_of_the_purge_is_described() -> None:
@@ -155,6 +157,12 @@ def test_every_field_of_the_record_is_described() -> None:
     [
         "models.IdempotencyRecord",
         "rest_framework.IdempotencyMixin",
+        "decorators.idempotent",
+        "decorators.idempotency_exempt",
+        "decorators.idempotent_function",
+        "middleware.IdempotencyMiddleware",
+        "execution.execute_once",
+        "execution.aexecute_once",
         *(
             f"exceptions.{name}"
             for name in (
@@ -188,6 +196,7 @@ def test_public_name_is_there_and_its_module_in_the_reference(path: str) -> None
 
 MIXIN = """
     idempotency_required idempotency_methods idempotency_retention idempotency_ignore_fields idempotency_store_body
+    idempotency_wait_seconds
     get_idempotency_key get_idempotency_scope get_idempotency_fingerprint should_store_response
     authorize_idempotent_replay
 """
@@ -240,7 +249,7 @@ def test_every_fenced_block_is_of_a_kind_that_is_tested() -> None:
     kinds = {
         kind for page in PAGES for kind in re.findall(r"^```(\w*)$", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert kinds - {""} == {"console", "cron", "python"}
+    assert kinds - {""} == {"console", "cron", "html", "python"}
     known = {("python3", "dev.py"), ("python", "manage.py"), ("python", "-m"), ("curl", "-i")}
     assert {tuple(command[:2]) for command, _ in CONSOLE} == known
 

@@ -12,13 +12,13 @@ from django.db import DataError, IntegrityError, OperationalError
 
 from django_idempotency import logs
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.engine import execute
 from django_idempotency.exceptions import (
     FingerprintMismatch,
     IdempotencyError,
     InProgress,
     StoreUnavailable,
 )
-from django_idempotency.execution import execute
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.signals import rejected, replayed
 

@@ -19,3 +19,10 @@ def record_alias() -> str:
 def claims_for(using: str) -> Claims:
     """Return the claims of a database alias: the write lock on SQLite, the row lock everywhere else."""
     return SQLiteClaims(using) if connections[using].vendor == "sqlite" else RowLockClaims(using)
+
+
+class RecordAlias(set[str]):
+    """The aliases for which Django must not open ATOMIC_REQUESTS' transaction: the records' alias, on access."""
+
+    def __contains__(self, alias: object) -> bool:
+        return super().__contains__(alias) or alias == record_alias()

@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from django.db import transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Empty, Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from django_idempotency.bodies import rewind
+from django_idempotency.bodies import Restart
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError, KeyMissing
-from django_idempotency.execution import execute
+from django_idempotency.guards import active
 from django_idempotency.http import operation_for, replay_of, retention_of, snapshot_of, valid_key
 from django_idempotency.rest_framework.exceptions import IdempotencyAPIException, as_problem
+from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks
 from django_idempotency.rest_framework.payloads import payload_of
-
-if TYPE_CHECKING:
-    from django_idempotency.rest_framework.mixins import IdempotencyMixin
 
 
 class GuardedCall:
-    """Shadows one handler on one view instance, so that DRF's ``dispatch()`` calls it after all of ``initial()``."""
+    """Stands in for one handler of one view instance: DRF's ``dispatch()`` calls it after all of ``initial()``."""
 
-    def __init__(self, view: IdempotencyMixin, using: str, *, atomic_requests: bool) -> None:
+    def __init__(
+        self, view: APIView, hooks: IdempotencyHooks, handler: Any, using: str, *, atomic_requests: bool
+    ) -> None:
         self.view = view
+        self.hooks = hooks
+        self.handler = handler
         self.using = using
         self.atomic_requests = atomic_requests
 
     def install(self, request: HttpRequest) -> None:
         """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again."""
-        method = (request.method or "").lower()
-        self.handler = getattr(self.view, method)
-        setattr(self.view, method, self)
+        setattr(self.view, (request.method or "").lower(), self)
         self.give_transactions(self.view)
 
-    def give_transactions(self, view: IdempotencyMixin) -> None:
+    def give_transactions(self, view: APIView) -> None:
         """Run ``initial()`` and ``handle_exception()`` in transactions of their own under ATOMIC_REQUESTS.
 
         DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one.
@@ -52,26 +55,33 @@ class GuardedCall:
                 setattr(view, name, atomic(getattr(type(view), name).__get__(view)))
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with active(request._request):
+            return self._answer(request, args, kwargs)
+
+    def _answer(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponseBase:
         try:
             key = self._key(request)
             if key is None:
                 return self._unguarded(request, *args, **kwargs)
-            result = execute(
-                self._operation(request, key), HandlerWork(self, request, args, kwargs), using=self.using
-            )
+            operation = self._operation(request, key)
+            work = HandlerWork(
+                self, request, args, kwargs
+            )  # after the body was read, so that it can be rewound
+            wait = conf.prefer(self.hooks.idempotency_wait_seconds, "WAIT_SECONDS")
+            result = execute(operation, work, using=self.using, wait=wait)
         except IdempotencyError as error:
             return problem_response(self.view, error)
         if isinstance(result, Snapshot):
-            self.view.authorize_idempotent_replay(request, *args, **kwargs)
+            self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         answer = replay_of(result) if isinstance(result, Snapshot) else result.answer
         self.view.finalize_response = _already_final  # type: ignore[method-assign,assignment]
         return answer
 
     def _key(self, request: Request) -> str | None:
-        raw = self.view.get_idempotency_key(request)
+        raw = self.hooks.get_idempotency_key(request)
         if raw is not None:
             return valid_key(str(raw))
-        if conf.prefer(self.view.idempotency_required, "REQUIRED"):
+        if conf.prefer(self.hooks.idempotency_required, "REQUIRED"):
             raise KeyMissing
         return None
 
@@ -79,10 +89,10 @@ class GuardedCall:
         return operation_for(
             request._request,
             key=key,
-            principal=self.view.get_idempotency_scope(request),
-            payload=self.view.get_idempotency_fingerprint(request),
+            principal=self.hooks.get_idempotency_scope(request),
+            payload=self.hooks.get_idempotency_fingerprint(request),
             kept=payload_of(request).kept if conf.STORE_REQUEST_PAYLOAD else None,
-            retention=retention_of(conf.prefer(self.view.idempotency_retention, "RETENTION")),
+            retention=retention_of(conf.prefer(self.hooks.idempotency_retention, "RETENTION")),
         )
 
     def _unguarded(self, request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -103,6 +113,7 @@ class HandlerWork:
         self.kwargs = kwargs
         self.view, self.request, self.handler = call.view, request, call.handler
         self.pristine = copy.copy(call.view), dict(request.__dict__)
+        self.restart = Restart(request._request)
         self.runs = 0
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
@@ -125,10 +136,18 @@ class HandlerWork:
         final = finalize(self.request, response, *self.args, **self.kwargs)
         if callable(render := getattr(final, "render", None)):
             final = render()
-        if not self.view.should_store_response(final):
+        hooks = self._hooks()
+        if not hooks.should_store_response(final):
             return Outcome(final, None)
-        keep_body = conf.prefer(self.view.idempotency_store_body, "STORE_BODY")
+        keep_body = conf.prefer(hooks.idempotency_store_body, "STORE_BODY")
         return Outcome(final, snapshot_of(final, keep_body=keep_body))
+
+    def _hooks(self) -> IdempotencyHooks:
+        """Return the hooks of the view that ran: a hook may look at what the handler left on its view."""
+        hooks, view = self.call.hooks, self.view
+        if isinstance(hooks, TunedHooks) and isinstance(view, IdempotencyHooks):
+            return TunedHooks(hooks.options, view)
+        return view if isinstance(view, IdempotencyHooks) else hooks
 
     def _start_afresh(self) -> None:
         """Replace view, request and input by what they were before the first run: handlers change all three."""
@@ -138,20 +157,18 @@ class HandlerWork:
             setattr(self.view, name, _rebound(value, original, self.view))
         self.call.give_transactions(self.view)
         self.handler = _rebound(self.call.handler, original, self.view)
-        rewind(self.request._request)
+        self.restart.restore()
         self.request = _unread(type(self.request), pristine_request, self.view)
         self.view.request = self.request
 
 
-def problem_response(
-    view: IdempotencyMixin, error: IdempotencyError, outer: IdempotencyMixin | None = None
-) -> Response:
+def problem_response(view: APIView, error: IdempotencyError, outer: APIView | None = None) -> Response:
     """Return what the view's exception handling makes of a refusal, with hints and links added."""
     exception = IdempotencyAPIException(error)
     return as_problem(exception, handled(view, exception, outer or view), view.request)
 
 
-def handled(view: IdempotencyMixin, error: Exception, outer: IdempotencyMixin) -> Response:
+def handled(view: APIView, error: Exception, outer: APIView) -> Response:
     """Return ``view.handle_exception(error)``; what it raises again passes ``outer``'s ``dispatch()`` unhandled."""
     try:
         return view.handle_exception(error)
@@ -171,11 +188,13 @@ def _reraise(error: Exception) -> NoReturn:
 
 
 def _rebound(value: Any, old: object, new: object) -> Any:
+    if isinstance(value, partial):  # what method_decorator hands to its decorators
+        return partial(_rebound(value.func, old, new), *value.args, **value.keywords)
     bound = isinstance(value, MethodType) and value.__self__ is old
     return MethodType(value.__func__, new) if bound else value
 
 
-def _unread(kind: type[Request], state: dict[str, Any], view: IdempotencyMixin) -> Request:
+def _unread(kind: type[Request], state: dict[str, Any], view: APIView) -> Request:
     """Return a request as ``state`` has it, with nothing of its body parsed yet."""
     request = kind.__new__(kind)
     request.__dict__.update(state, _data=Empty, _files=Empty, _full_data=Empty, _stream=Empty)

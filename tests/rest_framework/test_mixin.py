@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 
 from django_idempotency.core.operations import operation_id
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.rest_framework.hooks import IdempotencyHooks
 from django_idempotency.rest_framework.mixins import IdempotencyMixin
 from example_project.shop.models import Order, Receipt, Wallet
 from tests.factories import ProductFactory, TokenFactory, WalletFactory
@@ -461,9 +462,11 @@ def test_requests_inside_a_tests_own_transaction() -> None:
 
 
 def test_attributes_and_hooks_are_the_documented_ones() -> None:
-    names = {name for name in vars(IdempotencyMixin) if not name.startswith("_")}
+    known = {**vars(IdempotencyHooks), **vars(IdempotencyMixin)}
+    names = {name for name in known if not name.startswith("_")}
     assert names == {
         "idempotency_required", "idempotency_methods", "idempotency_retention", "idempotency_ignore_fields",
-        "idempotency_store_body", "as_view", "dispatch", "get_idempotency_key", "get_idempotency_scope",
+        "idempotency_wait_seconds", "idempotency_store_body", "as_view", "dispatch", "get_idempotency_key",
+        "get_idempotency_scope",
         "get_idempotency_fingerprint", "should_store_response", "authorize_idempotent_replay",
     }  # fmt: skip

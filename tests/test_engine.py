@@ -15,8 +15,8 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, Operational
 from django_idempotency import signals
 from django_idempotency.claims.base import ClaimLost, Claims
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.engine import execute
 from django_idempotency.exceptions import FingerprintMismatch, InProgress, StoreUnavailable
-from django_idempotency.execution import execute
 from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Product
 from tests.conftest import Parallel
@@ -396,7 +396,7 @@ def test_error_whose_key_is_claimed_before_its_answer_is_stored_gives_way(
                 raise InProgress
             return super().claim(wanted)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr("django_idempotency.execution.claims_for", Busy)
+    monkeypatch.setattr("django_idempotency.engine.claims_for", Busy)
     with pytest.raises(InProgress):
         run(Task(failing(RuntimeError("hidden"))))
     assert "claimed again" in caplog.text

@@ -1,0 +1,140 @@
+"""System checks of the doors: where they stand, and which views they cannot guard as they should."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
+from django.core.checks import register as register_check
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from django_idempotency.callbacks import authenticates_inside, class_of, is_bare, is_marked
+from django_idempotency.checks import RULES
+from django_idempotency.conf import conf
+from django_idempotency.options import MARK, options_of
+
+Apps = Sequence[AppConfig] | None
+
+MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
+
+
+def register() -> None:
+    """Register the checks of this module."""
+    register_check(check_middleware)
+    register_check(check_views)
+
+
+def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E005: the middleware without paths; E006: the middleware before another one; W002: paths without it."""
+    installed = [*(settings.MIDDLEWARE or ())]
+    paths = _paths()
+    if MIDDLEWARE not in installed:
+        return [_unused()] if paths else []
+    return [*([] if paths else [_no_paths()]), *([] if installed[-1] == MIDDLEWARE else [_not_last()])]
+
+
+def check_views(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E007: a view that no door can guard as it should; W003: a check that comes after the door."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    return [message for route, view in _views(get_resolver()) for message in _judged(route, view)]
+
+
+def _judged(route: str, view: Callable[..., Any]) -> Iterator[CheckMessage]:
+    under = _may_be_under_paths(route) and not is_marked(view)
+    if options_of(getattr(class_of(view), "dispatch", None)) is not None:
+        yield _error(
+            f"/{route}: @idempotent is on dispatch(), where a replay would come before the checks of the class.",
+            "Put it on the handlers: @method_decorator(idempotent, name='post').",
+        )
+    elif under and not is_bare(view) and authenticates_inside(view):
+        yield _error(
+            f"/{route}: the middleware cannot guard an API view behind a decorator, and stands aside.",
+            "Put IdempotencyMixin or @idempotent on the view itself, or @idempotency_exempt above the decorator.",
+        )
+    elif (getattr(view, MARK, None) or (under and not is_bare(view))) and (name := _check_below(view)):
+        yield CheckWarning(
+            f"/{route}: {name} comes after the door, so a replay does not ask it again.",
+            hint="Put @idempotent below it, or check in a middleware or in dispatch().",
+            obj=view,
+            id="django_idempotency.W003",
+        )
+
+
+def _error(message: str, hint: str) -> Error:
+    return Error(message, hint=hint, id="django_idempotency.E007")
+
+
+def _check_below(view: Any) -> str | None:
+    """Name the authorising decorator that stands between a door and the view, or None.
+
+    ``user_passes_test`` is behind all of Django's own; ``login_required`` is left out, since the scope holds the
+    user: somebody who is logged out has another.
+    """
+    below = _below_door(view) if getattr(view, MARK, None) else view
+    while below is not None:
+        names = getattr(getattr(below, "__code__", None), "co_freevars", ())
+        if "test_func" in names:
+            test = dict(zip(names, below.__closure__, strict=True))["test_func"].cell_contents
+            name = getattr(test, "__qualname__", "").partition(".")[0]
+            if name != "login_required":
+                return "@permission_required" if name == "permission_required" else "@user_passes_test"
+        below = getattr(below, "__wrapped__", None)
+    return None
+
+
+def _below_door(view: Any) -> Any:
+    """Return what ``@idempotent`` decorates: the decorators above it have copied its mark."""
+    while getattr(view, MARK, None) is not None:
+        view = getattr(view, "__wrapped__", None)
+    return view
+
+
+def _views(resolver: Any, prefix: str = "") -> Iterator[tuple[str, Callable[..., Any]]]:
+    for pattern in resolver.url_patterns:
+        route = f"{prefix}{pattern.pattern}".removeprefix("/")
+        if isinstance(pattern, URLResolver):
+            yield from _views(pattern, route)
+        elif isinstance(pattern, URLPattern):
+            yield route, pattern.callback
+
+
+def _may_be_under_paths(route: str) -> bool:
+    """Tell whether a route can match a path under MIDDLEWARE_PATHS, by what stands before its first variable part."""
+    fixed = "/" + re.split(r"[<(\\\[^$]", route.replace("^", ""))[0]
+    return any(fixed.startswith(path) or path.startswith(fixed) for path in _paths())
+
+
+def _paths() -> list[str]:
+    """Return MIDDLEWARE_PATHS, or nothing where E001 or E002 have to be corrected first."""
+    value = conf.MIDDLEWARE_PATHS if isinstance(getattr(settings, "IDEMPOTENCY", {}), dict) else []
+    return value if RULES["MIDDLEWARE_PATHS"][0](value) else []
+
+
+def _no_paths() -> Error:
+    return Error(
+        "IdempotencyMiddleware guards nothing: IDEMPOTENCY['MIDDLEWARE_PATHS'] names no path.",
+        hint='Name the paths to guard, for example ["/api/"], or ["/"] for the whole site.',
+        id="django_idempotency.E005",
+    )
+
+
+def _not_last() -> Error:
+    return Error(
+        "IdempotencyMiddleware must be the last in MIDDLEWARE: it would replay before what the later ones check.",
+        hint="Move it to the end of MIDDLEWARE.",
+        id="django_idempotency.E006",
+    )
+
+
+def _unused() -> CheckWarning:
+    return CheckWarning(
+        "IDEMPOTENCY['MIDDLEWARE_PATHS'] is set, and IdempotencyMiddleware is not in MIDDLEWARE: it guards nothing.",
+        hint=f"Add {MIDDLEWARE!r} at the end of MIDDLEWARE.",
+        id="django_idempotency.W002",
+    )

@@ -1,0 +1,263 @@
+"""Guard a view that takes Django's own request: the code that decorator and middleware share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial, wraps
+from types import MethodType
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.db import connections, transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from django_idempotency.bodies import MULTIPART, Restart, multipart_payload, read_payload
+from django_idempotency.claims.registry import record_alias
+from django_idempotency.conf import conf
+from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.engine import execute
+from django_idempotency.exceptions import IdempotencyError, KeyMissing
+from django_idempotency.execution import finished
+from django_idempotency.http import (
+    form_key,
+    is_form,
+    is_stored,
+    operation_for,
+    raw_key,
+    replay_of,
+    retention_of,
+    snapshot_of,
+    valid_key,
+)
+from django_idempotency.options import Options
+from django_idempotency.refusals import refusal
+from django_idempotency.scopes import ANONYMOUS, authorization_principal, user_principal
+
+FORM_WAIT_SECONDS = 10
+_ACTIVE = "_idempotency_active"
+
+
+@dataclass
+class Call:
+    """One call of a view: a function, or a method of ``owner``, with its request and arguments."""
+
+    function: Callable[..., Any]
+    owner: Any
+    request: HttpRequest
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return the call of a function view ``(request, …)`` or of a method ``(self, request, …)``.
+
+        ``method_decorator`` hands a partial of the bound method to its decorators. Raises TypeError where no request
+        is among the first two arguments: then the decorated thing is no view.
+        """
+        bound = view.func if isinstance(view, partial) and not view.args else view
+        if isinstance(bound, MethodType):
+            view, args = bound.__func__, (bound.__self__, *args)
+        if args and is_request(args[0]):
+            return cls(view, None, args[0], args[1:], kwargs)
+        if len(args) > 1 and is_request(args[1]):
+            return cls(view, args[0], args[1], args[2:], kwargs)
+        name = getattr(view, "__qualname__", repr(view))
+        raise TypeError(
+            f"@idempotent guards views, and {name} got no request: use @idempotent_function for other code."
+        )
+
+    def __call__(self) -> Any:
+        first = () if self.owner is None else (self.owner,)
+        return finished(self.function(*first, self.request, *self.args, **self.kwargs))
+
+
+class Policy:
+    """How one plain view is guarded: its options over the settings."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def may_be_keyed(self, request: HttpRequest) -> bool:
+        """Tell whether a request is to be looked at, without reading its body."""
+        if request.method not in conf.prefer(self.options.methods, "METHODS"):
+            return False
+        asked = self.options.key is not None or conf.prefer(self.options.required, "REQUIRED")
+        return asked or raw_key(request) is not None or is_form(request)
+
+    def key(self, request: HttpRequest) -> str | None:
+        """Return the valid key of a request, or None for one that needs none; raise KeyMissing or KeyInvalid."""
+        raw = self.options.key(request) if self.options.key else form_key(request) or raw_key(request)
+        if raw is not None:
+            return valid_key(str(raw))
+        if conf.prefer(self.options.required, "REQUIRED"):
+            raise KeyMissing
+        return None
+
+    def wait_seconds(self, request: HttpRequest) -> float:
+        """Return how long a duplicate waits: people who click twice wait for the page, programs as they are told."""
+        seconds: float = conf.prefer(self.options.wait_seconds, "WAIT_SECONDS")
+        by_form = self.options.wait_seconds is None and self.options.key is None and form_key(request)
+        return max(seconds, FORM_WAIT_SECONDS) if by_form else seconds
+
+    def operation(self, request: HttpRequest, key: str) -> Operation:
+        payload = _payload(request, conf.prefer(self.options.ignore_fields, "FINGERPRINT_IGNORE"))
+        fingerprint = self.options.fingerprint or conf.hook("FINGERPRINT")
+        return operation_for(
+            request,
+            key=key,
+            principal=self._principal(request),
+            payload=str(fingerprint(request)) if fingerprint else payload.digest,
+            kept=payload.kept if conf.STORE_REQUEST_PAYLOAD else None,
+            retention=retention_of(conf.prefer(self.options.retention, "RETENTION")),
+        )
+
+    def outcome(self, response: HttpResponseBase) -> Outcome[HttpResponseBase]:
+        stored = self.options.store(response) if self.options.store else is_stored(response)
+        if not stored:
+            return Outcome(response, None)
+        keep_body = conf.prefer(self.options.store_body, "STORE_BODY")
+        return Outcome(response, snapshot_of(response, keep_body=keep_body))
+
+    def _principal(self, request: HttpRequest) -> str:
+        scope = self.options.scope or conf.hook("SCOPE")
+        if scope is not None:
+            return str(scope(request))
+        user = user_principal(getattr(request, "user", None), request)
+        return user or authorization_principal(request) or ANONYMOUS
+
+
+class ViewWork:
+    """One call of a plain view as work for the engine: what it raises is raised on, and run again on fresh objects."""
+
+    def __init__(self, call: Call, policy: Policy) -> None:
+        self.call = call
+        self.policy = policy
+        self.pristine = copy.copy(call.owner), Restart(call.request)
+        self.runs = 0
+
+    def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
+        if self.runs:
+            owner, restart = self.pristine
+            self.call.owner = copy.copy(owner)
+            restart.restore()
+        self.runs += 1
+        request: Any = self.call.request
+        request.idempotency = claim
+        return self.policy.outcome(_rendered(self.call))
+
+    def refuse(self, claim: Claim, error: Exception) -> Outcome[HttpResponseBase]:
+        raise error
+
+
+def shadow(
+    view: Callable[..., Any], options: Options, answer: Callable[[Call], Any] | None = None
+) -> Callable[..., Any]:
+    """Return what stands in for ``view``, a coroutine function for a coroutine function: it answers through the guard.
+
+    An async view runs on the event loop as ever, while the thread that has the transaction waits and serves the
+    view's thread-sensitive calls: its async ORM writes are in the same transaction as the record.
+    """
+
+    def answered(call: Call) -> Any:
+        return answer(call) if answer else guarded(call, options)
+
+    @wraps(view)
+    def sync_shadow(*args: Any, **kwargs: Any) -> Any:
+        return answered(Call.of(view, args, kwargs))
+
+    @wraps(view)
+    async def async_shadow(*args: Any, **kwargs: Any) -> Any:
+        call = Call.of(view, args, kwargs)
+        if is_concerned(call, options):
+            return await sync_to_async(answered, thread_sensitive=True)(call)
+        return await view(*args, **kwargs)
+
+    return async_shadow if iscoroutinefunction(view) else sync_shadow
+
+
+def is_concerned(call: Call, options: Options) -> bool:
+    """Tell whether an async call needs the thread that has the database connection: a key, or ATOMIC_REQUESTS."""
+    if is_active(call.request):
+        return False
+    atomic_requests = connections.settings[record_alias()]["ATOMIC_REQUESTS"]
+    return bool(atomic_requests) or Policy(options).may_be_keyed(call.request)
+
+
+def guarded(call: Call, options: Options, *, non_atomic: Collection[str] = ()) -> HttpResponseBase:
+    """Answer a call that takes effect once if its request carries a key, and as ever if not."""
+    policy = Policy(options)
+    if is_active(call.request) or not policy.may_be_keyed(call.request):
+        return unguarded(call, non_atomic=non_atomic)
+    try:
+        key = policy.key(call.request)
+        return unguarded(call, non_atomic=non_atomic) if key is None else once(call, policy, key)
+    except IdempotencyError as error:
+        return refusal(call.request, error)
+
+
+def once(call: Call, policy: Policy, key: str) -> HttpResponseBase:
+    """Answer a keyed call with what its one execution answered; raise what refuses it."""
+    with active(call.request):
+        result = execute(
+            policy.operation(call.request, key),
+            ViewWork(call, policy),
+            using=record_alias(),
+            wait=policy.wait_seconds(call.request),
+        )
+    return replay_of(result) if isinstance(result, Snapshot) else result.answer
+
+
+def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBase:
+    """Answer as Django would: in a transaction where ATOMIC_REQUESTS asks for one and a door's mark took it away.
+
+    ``non_atomic`` names the aliases for which the project itself said ``@transaction.non_atomic_requests``.
+    """
+    using = record_alias()
+    connection = connections[using]
+    atomic_requests = connection.settings_dict["ATOMIC_REQUESTS"] and using not in non_atomic
+    if not atomic_requests or connection.in_atomic_block:
+        answer: HttpResponseBase = call()
+        return answer
+    with transaction.atomic(using=using):
+        return unguarded(call)
+
+
+@contextmanager
+def active(request: HttpRequest) -> Iterator[None]:
+    """Mark a request while a door has it in hand, so that a door inside that one passes it on."""
+    setattr(request, _ACTIVE, True)
+    try:
+        yield
+    finally:
+        request.__dict__.pop(_ACTIVE, None)
+
+
+def is_active(request: HttpRequest) -> bool:
+    """Tell whether another door has this request in hand: one operation, one record."""
+    return hasattr(request, _ACTIVE)
+
+
+def is_request(value: object) -> bool:
+    """Tell whether ``value`` is Django's request, or one that wraps it as DRF's does."""
+    return isinstance(value, HttpRequest) or isinstance(getattr(value, "_request", None), HttpRequest)
+
+
+def _payload(request: HttpRequest, ignore: Any) -> Any:
+    if request.content_type == MULTIPART and request.method == "POST":
+        return multipart_payload(request, ignore)
+    return read_payload(request, ignore)
+
+
+def _rendered(call: Call) -> HttpResponseBase:
+    """Return the view's answer, rendered while the transaction is open, so that its very bytes are stored."""
+    response = call()
+    if not isinstance(response, HttpResponseBase):
+        name = getattr(call.function, "__qualname__", repr(call.function))
+        raise TypeError(f"The view {name} returned {type(response).__name__} instead of an HttpResponse.")
+    if callable(render := getattr(response, "render", None)):
+        response = render()
+    return response

@@ -1,0 +1,48 @@
+"""A refusal as a response of Django's own: problem details for programs, a page for people."""
+
+from __future__ import annotations
+
+import json
+
+from django.http import HttpRequest, HttpResponse
+from django.template import TemplateDoesNotExist
+from django.template.loader import render_to_string
+
+from django_idempotency.conf import conf
+from django_idempotency.exceptions import IdempotencyError
+from django_idempotency.http import Problem, problem_of
+
+TEMPLATE = "django_idempotency/refused.html"
+_JSON = ("application/problem+json", "application/json")
+
+
+def refusal(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
+    """Return what a refusal says over HTTP: problem details (RFC 9457), or a page where a person is waiting.
+
+    The page is the template ``django_idempotency/refused.html``, which a project can replace; its context is the
+    members of the problem and ``retry``, which tells whether to submit again.
+    """
+    problem = problem_of(error)
+    response = _page(request, problem) if _wants_page(request) else _details(problem)
+    for name, value in problem.headers.items():
+        response.headers[name] = value
+    if problem.retry_after is not None:
+        response.headers["Retry-After"] = str(problem.retry_after)
+    return response
+
+
+def _wants_page(request: HttpRequest) -> bool:
+    return request.get_preferred_type([*_JSON, "text/html"]) == "text/html"
+
+
+def _page(request: HttpRequest, problem: Problem) -> HttpResponse:
+    context = {**problem.members, "retry": problem.retry_after is not None}
+    try:
+        return HttpResponse(render_to_string(TEMPLATE, context, request), status=problem.status)
+    except TemplateDoesNotExist:  # a project without APP_DIRS, or without templates at all
+        return _details(problem)
+
+
+def _details(problem: Problem) -> HttpResponse:
+    media_type = _JSON[0] if conf.ERROR_FORMAT == "problem" else _JSON[1]
+    return HttpResponse(json.dumps(problem.members), content_type=media_type, status=problem.status)

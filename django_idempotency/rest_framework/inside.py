@@ -1,0 +1,39 @@
+"""DRF views that have no mixin: guarded from inside, with the mixin's own code."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+from django.db import connections
+
+from django_idempotency.callbacks import subclass_of
+from django_idempotency.claims.registry import record_alias
+from django_idempotency.guards import Call, is_active
+from django_idempotency.options import Options
+from django_idempotency.rest_framework.guard import GuardedCall
+from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, may_be_keyed
+from django_idempotency.rest_framework.mixins import IdempotencyMixin
+
+
+class RestFramework:
+    """What decorator and middleware need to know of DRF; ``AppConfig.ready()`` hands it in."""
+
+    def subclass(self, cls: type, options: Options) -> type:
+        """Return ``cls`` with the mixin in front, and the options as its attributes and hooks."""
+        bases = (cls,) if issubclass(cls, IdempotencyMixin) else (IdempotencyMixin, cls)
+        return subclass_of(cls, bases, {"_idempotency_options": options})
+
+    def guarded(self, call: Call, options: Options) -> Any:
+        """Answer one call of a decorated handler (a method, an ``@action``, a function below ``@api_view``)."""
+        request: Any = call.request
+        view = request.parser_context["view"]
+        hooks = TunedHooks(options, view if isinstance(view, IdempotencyHooks) else IdempotencyHooks())
+        if is_active(request._request) or not may_be_keyed(hooks, request._request):
+            return call()
+        handler = call.function if call.owner is None else MethodType(call.function, call.owner)
+        using = record_alias()
+        atomic_requests = bool(connections[using].settings_dict["ATOMIC_REQUESTS"])
+        guard = GuardedCall(view, hooks, handler, using, atomic_requests=atomic_requests)
+        guard.give_transactions(view)
+        return guard(request, *call.args, **call.kwargs)
