@@ -13,7 +13,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from django_idempotency.guards import Call, shadow
+from django_idempotency.calls import Call
+from django_idempotency.guards import shadow
 from django_idempotency.options import EXEMPT, GUARDED, MARK, Options, options_of
 
 Callback = Callable[..., Any]

@@ -11,9 +11,10 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 
 from django_idempotency.callbacks import class_of, framework, is_bare, rebuilt
+from django_idempotency.calls import Call
 from django_idempotency.claims.registry import RecordAlias
 from django_idempotency.execution import aexecute_once, execute_once
-from django_idempotency.guards import Call, guarded, shadow
+from django_idempotency.guards import guarded, shadow
 from django_idempotency.options import EXEMPT, MARK, Options
 
 F = TypeVar("F", bound=Callable[..., Any])

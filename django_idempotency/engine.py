@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,6 +16,7 @@ from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.exceptions import IdempotencyError, InProgress, StoreUnavailable
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.patience import Patience
 from django_idempotency.signals import claimed, completed, rejected, released, replayed
 
 T = TypeVar("T")
@@ -67,23 +67,6 @@ class _Stage:
     committed: bool = False
 
 
-class _Patience:
-    """Pauses between polls that grow to 0.2 s: the owner's end or death is noticed within 250 ms."""
-
-    def __init__(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
-        self.pause = 0.02
-
-    def lasts(self) -> bool:
-        """Sleep until the next poll and return True, or return False when the time is over."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(self.pause, left))
-        self.pause = min(self.pause * 1.5, 0.2)
-        return True
-
-
 def execute(operation: Operation, work: Work[T], *, using: str, wait: float = 0) -> Outcome[T] | Snapshot:
     """Run ``work`` once for ``operation``, or return the stored answer of the run that was.
 
@@ -120,7 +103,7 @@ class _Execution(Generic[T]):
         self.nested: bool = self._connection.in_atomic_block
 
     def result(self, wait: float) -> Outcome[T] | Snapshot:
-        patience = _Patience(0 if self.nested else wait)
+        patience = Patience(0 if self.nested else wait)
         while True:
             try:
                 return self._attempts()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial, wraps
-from types import MethodType
+from collections.abc import Callable, Collection
+from functools import wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -16,12 +13,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from django_idempotency.bodies import MULTIPART, Restart, multipart_payload, read_payload
+from django_idempotency.calls import Call, active, is_active
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError, KeyMissing
-from django_idempotency.execution import finished
 from django_idempotency.http import (
     form_key,
     is_form,
@@ -38,41 +35,6 @@ from django_idempotency.refusals import refusal
 from django_idempotency.scopes import ANONYMOUS, authorization_principal, user_principal
 
 FORM_WAIT_SECONDS = 10
-_ACTIVE = "_idempotency_active"
-
-
-@dataclass
-class Call:
-    """One call of a view: a function, or a method of ``owner``, with its request and arguments."""
-
-    function: Callable[..., Any]
-    owner: Any
-    request: HttpRequest
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Return the call of a function view ``(request, …)`` or of a method ``(self, request, …)``.
-
-        ``method_decorator`` hands a partial of the bound method to its decorators. Raises TypeError where no request
-        is among the first two arguments: then the decorated thing is no view.
-        """
-        bound = view.func if isinstance(view, partial) and not view.args else view
-        if isinstance(bound, MethodType):
-            view, args = bound.__func__, (bound.__self__, *args)
-        if args and is_request(args[0]):
-            return cls(view, None, args[0], args[1:], kwargs)
-        if len(args) > 1 and is_request(args[1]):
-            return cls(view, args[0], args[1], args[2:], kwargs)
-        name = getattr(view, "__qualname__", repr(view))
-        raise TypeError(
-            f"@idempotent guards views, and {name} got no request: use @idempotent_function for other code."
-        )
-
-    def __call__(self) -> Any:
-        first = () if self.owner is None else (self.owner,)
-        return finished(self.function(*first, self.request, *self.args, **self.kwargs))
 
 
 class Policy:
@@ -224,26 +186,6 @@ def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBa
         return answer
     with transaction.atomic(using=using):
         return unguarded(call)
-
-
-@contextmanager
-def active(request: HttpRequest) -> Iterator[None]:
-    """Mark a request while a door has it in hand, so that a door inside that one passes it on."""
-    setattr(request, _ACTIVE, True)
-    try:
-        yield
-    finally:
-        request.__dict__.pop(_ACTIVE, None)
-
-
-def is_active(request: HttpRequest) -> bool:
-    """Tell whether another door has this request in hand: one operation, one record."""
-    return hasattr(request, _ACTIVE)
-
-
-def is_request(value: object) -> bool:
-    """Tell whether ``value`` is Django's request, or one that wraps it as DRF's does."""
-    return isinstance(value, HttpRequest) or isinstance(getattr(value, "_request", None), HttpRequest)
 
 
 def _payload(request: HttpRequest, ignore: Any) -> Any:

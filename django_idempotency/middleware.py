@@ -23,11 +23,12 @@ from django_idempotency.callbacks import (
     marked_handler,
     rebuilt,
 )
+from django_idempotency.calls import Call
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import finished
-from django_idempotency.guards import Call, Policy, once
+from django_idempotency.guards import Policy, once
 from django_idempotency.options import Options
 from django_idempotency.refusals import refusal
 

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.http import HttpRequest, JsonResponse
 from django.test import RequestFactory, override_settings
 
-from django_idempotency import engine
+from django_idempotency import patience
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import execute
@@ -91,13 +91,13 @@ def run(work: Any, wait: float = 0, fingerprint: str = "1:a") -> Any:
 def polls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return what waits until the next poll has begun."""
     seen = threading.Semaphore(0)
-    lasts = engine._Patience.lasts
+    lasts = patience.Patience.lasts
 
-    def counted(self: engine._Patience) -> bool:
+    def counted(self: patience.Patience) -> bool:
         seen.release()
         return lasts(self)
 
-    monkeypatch.setattr(engine._Patience, "lasts", counted)
+    monkeypatch.setattr(patience.Patience, "lasts", counted)
     return lambda: [seen.acquire(timeout=30) for _ in range(2)] and None
 
 
@@ -121,10 +121,10 @@ def test_pauses_never_exceed_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPat
         slept.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr(engine.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(engine.time, "sleep", sleep)
-    patience = engine._Patience(3)
-    while patience.lasts():
+    monkeypatch.setattr(patience.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(patience.time, "sleep", sleep)
+    waiting = patience.Patience(3)
+    while waiting.lasts():
         pass
     assert sum(slept) == pytest.approx(3)
     assert max(slept) <= 0.25

@@ -16,11 +16,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.bodies import Restart
+from django_idempotency.calls import active
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError, KeyMissing
-from django_idempotency.guards import active
 from django_idempotency.http import operation_for, replay_of, retention_of, snapshot_of, valid_key
 from django_idempotency.rest_framework.exceptions import IdempotencyAPIException, as_problem
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks

@@ -8,8 +8,8 @@ from typing import Any
 from django.db import connections
 
 from django_idempotency.callbacks import subclass_of
+from django_idempotency.calls import Call, is_active
 from django_idempotency.claims.registry import record_alias
-from django_idempotency.guards import Call, is_active
 from django_idempotency.options import Options
 from django_idempotency.rest_framework.guard import GuardedCall
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, may_be_keyed

@@ -154,6 +154,20 @@ class AsyncGated(ApiGate, View):
         return await views.async_answer("201")
 
 
+class Tuned(View):
+    """Decorated itself: it says what is stored, and that is nothing."""
+
+    @idempotent(store=lambda response: False)
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"id": effect()}, status=201)
+
+
+class ExemptHandler(View):
+    @idempotency_exempt
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"id": effect()}, status=201)
+
+
 def plain(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": effect()}, status=201)
 
@@ -202,6 +216,9 @@ urlpatterns = [
     path("exempt-class/", idempotency_exempt(type("Exempt", (Gated,), {})).as_view()),
     path("decorated/", idempotent(required=True)(plain)),
     path("crashing/<kind>/", crashing),
+    path("tuned/", Tuned.as_view()),
+    path("tuned-behind-a-decorator/", csrf_exempt(Tuned.as_view())),
+    path("exempt-handler/", ExemptHandler.as_view()),
     path("nothing/", lambda request: effect() and None),
     path("csrf/", csrf_exempt(plain)),
     path("act/<act>/", views.plain),
@@ -334,7 +351,7 @@ def test_paths_do_not_count_the_prefix_under_which_the_project_is_mounted() -> N
         assert replayed(send("/plain/", SCRIPT_NAME="/shop"))
 
 
-@pytest.mark.parametrize("name", ["exempt", "exempt-class"])
+@pytest.mark.parametrize("name", ["exempt", "exempt-class", "exempt-handler"])
 def test_exempt_view_is_left_alone(name: str) -> None:
     with site():
         assert [replayed(send(f"/{name}/")) for _ in range(2)] == [False, False]
@@ -347,6 +364,13 @@ def test_decorated_view_keeps_its_own_options() -> None:
         assert send("/plain/", key=None).status_code == 201
         assert [replayed(send("/decorated/")) for _ in range(2)] == [False, True]
     assert IdempotencyRecord.objects.count() == 1
+
+
+@pytest.mark.parametrize("name", ["tuned", "tuned-behind-a-decorator"])
+def test_decorated_handler_keeps_its_own_options(name: str) -> None:
+    with site():
+        assert [replayed(send(f"/{name}/")) for _ in range(2)] == [False, False]
+    assert effects() == IdempotencyRecord.objects.completed().count() == 0
 
 
 def test_required_key_is_asked_for_under_the_paths_only() -> None:
