@@ -120,6 +120,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DOCUMENTATION_URL": (lambda value: value is None or isinstance(value, str), "a URL, or None"),
     "MIDDLEWARE_PATHS": (_is_paths, 'a list of path prefixes such as ["/api/"]'),
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
+    "CLAIM": (lambda value: value in ("auto", "row_lock"), '"auto" or "row_lock"'),
 }
 
 

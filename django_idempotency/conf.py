@@ -49,6 +49,7 @@ class Defaults:
     DOCUMENTATION_URL: str | None = None
     DATABASE: str | None = None
     MIDDLEWARE_PATHS: list[str] = []
+    CLAIM: str = "auto"
 
 
 class Conf(Defaults):

@@ -91,6 +91,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "WAIT_SECONDS": ([-1, True, None, "10", 3601], [0, 2.5]),
     "MIDDLEWARE_PATHS": (["/api/", ["api/"], [1], None], [["/"], ("/api/", "/shop")]),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
+    "CLAIM": (["advisory", None], ["auto", "row_lock"]),
 }
 
 

@@ -186,6 +186,8 @@ def test_every_field_of_the_record_is_described() -> None:
         "core.fingerprints.canonical_json",
         "core.decisions.decide",
         "core.decisions.Decision",
+        "claims.advisory.running",
+        "claims.advisory.lock_number",
     ],
 )
 def test_public_name_is_there_and_its_module_in_the_reference(path: str) -> None:

@@ -267,14 +267,15 @@ def test_missing_table_is_unavailable() -> None:
 
 def test_lost_claim_rolls_back_and_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a swallowed deadlock on MariaDB does: the record is not as this claim left it."""
-    original, lost = Claims.complete, [ClaimLost()]
+    kind, lost = type(execution_claims()), [ClaimLost()]
+    original = kind.complete
 
     def complete(self: Claims, claim: Claim, snapshot: Snapshot) -> None:
         if lost:
             raise lost.pop()
         original(self, claim, snapshot)
 
-    monkeypatch.setattr(Claims, "complete", complete)
+    monkeypatch.setattr(kind, "complete", complete)
     task = Task()
     assert isinstance(run(task), Outcome)
     assert (effects(), len(task.claims)) == (1, 2)

@@ -2,7 +2,8 @@
 
 The order of calls, and what each one guarantees:
 
-1. ``prepare(operation)`` outside the execution's transaction: a stored answer, or None. No lock is kept.
+1. ``prepare(operation)`` outside the execution's transaction: a stored answer, or None. No lock is kept. Where
+   ``claim()`` finds the answer in the same round trip, it is None and costs nothing.
 2. ``claim(operation)`` as the first statement of the transaction: a Claim, or the stored answer. While a Claim
    is open, every other ``claim()`` of this operation, in any process, raises InProgress or waits (SQLite).
 3. ``complete(claim, snapshot)`` as the last statement: the record is finished by the very transaction that holds
@@ -47,7 +48,7 @@ class Claims(ABC):
 
     @abstractmethod
     def prepare(self, operation: Operation) -> Snapshot | None:
-        """Return the stored answer if there is one; otherwise see to it that ``claim()`` can be called."""
+        """Return the stored answer if it is known here; otherwise see to it that ``claim()`` can be called."""
 
     @abstractmethod
     def claim(self, operation: Operation) -> Claim | Snapshot:
@@ -58,13 +59,7 @@ class Claims(ABC):
         finished = (
             self._records()
             .filter(id=claim.record_id, state=IN_PROGRESS, attempt=claim.attempt)
-            .update(
-                state=COMPLETED,
-                response_status=snapshot.status,
-                response_headers=[list(header) for header in snapshot.headers],
-                response_body=snapshot.body,
-                completed_at=timezone.now(),
-            )
+            .update(**answer_fields(snapshot))
         )
         if finished != 1:
             raise ClaimLost
@@ -103,6 +98,17 @@ def claimed_fields(operation: Operation, now: datetime) -> dict[str, Any]:
         "response_body": None,
         "completed_at": None,
         "expires_at": now + operation.retention,
+    }
+
+
+def answer_fields(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the columns that finish a record."""
+    return {
+        "state": COMPLETED,
+        "response_status": snapshot.status,
+        "response_headers": [list(header) for header in snapshot.headers],
+        "response_body": snapshot.body,
+        "completed_at": timezone.now(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import connections, router
 
 from django_idempotency.claims.base import Claims
+from django_idempotency.claims.postgresql import PostgreSQLClaims
 from django_idempotency.claims.row_lock import RowLockClaims
 from django_idempotency.claims.sqlite import SQLiteClaims
 from django_idempotency.conf import conf
@@ -17,8 +18,14 @@ def record_alias() -> str:
 
 
 def claims_for(using: str) -> Claims:
-    """Return the claims of a database alias: the write lock on SQLite, the row lock everywhere else."""
-    return SQLiteClaims(using) if connections[using].vendor == "sqlite" else RowLockClaims(using)
+    """Return the claims of a database alias: its own for SQLite and PostgreSQL, the row lock everywhere else.
+
+    The setting CLAIM ``"row_lock"`` takes the row lock on PostgreSQL too. Processes with either may run side by side.
+    """
+    vendor = connections[using].vendor
+    if vendor == "postgresql" and conf.CLAIM != "row_lock":
+        return PostgreSQLClaims(using)
+    return SQLiteClaims(using) if vendor == "sqlite" else RowLockClaims(using)
 
 
 class RecordAlias(set[str]):

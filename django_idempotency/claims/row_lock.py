@@ -13,15 +13,12 @@ from typing import Any
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
+from django_idempotency.claims.advisory import try_lock
 from django_idempotency.claims.base import ClaimLost, Claims, binding_answer, new_record, one_or_none
 from django_idempotency.claims.errors import is_lock_refused
 from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.exceptions import InProgress
 from django_idempotency.models import IdempotencyRecord
-
-# How long our INSERT may wait behind an uncommitted one of the same key: long enough for the short transaction of
-# a peer, far too short to sit out somebody's outer block. PostgreSQL only; MariaDB does not wait at all.
-_INSERT_LOCK_TIMEOUT = "250ms"
 
 
 class RowLockClaims(Claims):
@@ -54,32 +51,28 @@ class RowLockClaims(Claims):
         """
         record = new_record(operation, timezone.now(), attempt=0)
         try:
-            with self._bounded_wait():
+            with self._without_waiting_for_a_peer(operation):
                 record.save(using=self.using, force_insert=True)
         except IntegrityError:
             return
         except DatabaseError as error:
             raise _refusal(error) from error
 
-    def _bounded_wait(self) -> AbstractContextManager[None]:
-        """Bound the INSERT's wait for the uncommitted row of a peer who inserts the same key in an outer block."""
+    def _without_waiting_for_a_peer(self, operation: Operation) -> AbstractContextManager[None]:
+        """Refuse an INSERT that would wait for the uncommitted row of a peer who inserts the same key."""
         if self.connection.vendor == "postgresql":
-            return self._lock_timeout()
+            return self._advisory_lock(operation)
         if getattr(self.connection, "mysql_is_mariadb", False):
             return self._set_statement()
         return self._savepoint_if_nested()
 
     @contextmanager
-    def _lock_timeout(self) -> Iterator[None]:
-        nested = self.connection.in_atomic_block
-        with transaction.atomic(using=self.using), self.connection.cursor() as cursor:
-            if nested:
-                cursor.execute("SELECT current_setting('lock_timeout')")
-                before = cursor.fetchone()
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_INSERT_LOCK_TIMEOUT])
+    def _advisory_lock(self, operation: Operation) -> Iterator[None]:
+        """Hold what every inserter of this key holds, ``claims.postgresql`` too: it may be running without a row."""
+        with transaction.atomic(using=self.using):
+            if not try_lock(operation, self.using):
+                raise InProgress
             yield
-            if nested:  # the setting would outlive the release of our savepoint
-                cursor.execute("SELECT set_config('lock_timeout', %s, true)", before)
 
     @contextmanager
     def _set_statement(self) -> Iterator[None]:
