@@ -15,7 +15,8 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the log receivers."""
-        from django_idempotency import checks, logs
+        from django_idempotency import checks, logs, neighbour_checks
 
         checks.register()
+        neighbour_checks.register()
         logs.connect()

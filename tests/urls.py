@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from tests.views import FormView, OwnedView, PlainView, ProbeView, UploadView
+from tests.views import EchoView, FormView, OwnedView, PlainView, ProbeView, UploadView
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -12,5 +12,6 @@ urlpatterns = [
     path("owned/<int:pk>/", OwnedView.as_view(), name="owned"),
     path("upload/", UploadView.as_view(), name="upload"),
     path("form/", FormView.as_view(), name="form"),
+    path("echo/", EchoView.as_view(), name="echo"),
     path("plain/", PlainView.as_view(), name="plain"),
 ]

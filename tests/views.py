@@ -163,3 +163,13 @@ class FormView(IdempotencyMixin, APIView):
 
     def post(self, request: Request) -> Response:
         return Response({"id": effect()}, status=201)
+
+
+class EchoView(IdempotencyMixin, APIView):
+    """Answers with what it was sent, and the number of its effect."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def post(self, request: Request) -> Response:
+        return Response({**request.data, "id": effect()}, status=201)
