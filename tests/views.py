@@ -148,6 +148,25 @@ class PlainView(UploadView):
     patch = post
 
 
+class _NestingParser(MultiPartParser):
+    """Gives fields and files in one nested structure, as several packages do."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> dict[str, Any]:
+        parsed: Any = super().parse(stream, media_type, parser_context)
+        return {"fields": dict(parsed.data.lists()), "files": list(parsed.files.values())}
+
+
+class NestedView(UploadView):
+    """Takes multipart by a parser of its own."""
+
+    parser_classes = (_NestingParser,)
+
+    def post(self, request: Request) -> Response:
+        effect()
+        sizes = [len(file.read()) for file in request.data["files"]]
+        return Response({"fields": request.data["fields"], "sizes": sizes}, status=201)
+
+
 class FormView(IdempotencyMixin, APIView):
     """Reads its key from a field of the body, and keeps no answer bodies."""
 
@@ -158,7 +177,7 @@ class FormView(IdempotencyMixin, APIView):
     idempotency_ignore_fields = ("trace",)
 
     def get_idempotency_key(self, request: Request) -> str | None:
-        key: str | None = request.data.get("key")
+        key: str | None = request.data.get("key") if isinstance(request.data, dict) else None
         return key
 
     def post(self, request: Request) -> Response:
@@ -173,3 +192,16 @@ class EchoView(IdempotencyMixin, APIView):
 
     def post(self, request: Request) -> Response:
         return Response({**request.data, "id": effect()}, status=201)
+
+
+class AnyView(IdempotencyMixin, APIView):
+    """Takes whatever DRF's own parsers take, and reads it."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    parser_classes = (JSONParser, FormParser, MultiPartParser)
+
+    def post(self, request: Request, rest: str = "") -> Response:
+        return Response({"id": effect(), "read": ascii(request.data)[:100]}, status=201)
+
+    patch = post
