@@ -134,7 +134,7 @@ def _parts(fields: Any, files: MultiValueDict[str, Any]) -> Iterator[Part]:
     yield from (_file_part(name, file) for name, file in _each(files))
 
 
-def _each(values: MultiValueDict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _each(values: Any) -> Iterator[tuple[str, Any]]:
     for name, several in values.lists():
         yield from ((name, value) for value in several)
 
