@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -19,4 +19,6 @@ class IdempotencyConfig(AppConfig):
 
         checks.register()
         neighbour_checks.register()
+        if apps.is_installed("drf_spectacular"):
+            from django_idempotency.contrib import spectacular  # noqa: F401 (the import registers it)
         logs.connect()

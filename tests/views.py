@@ -18,7 +18,7 @@ from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPart
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
+from rest_framework.views import APIView, exception_handler
 
 from django_idempotency.rest_framework import IdempotencyMixin
 from example_project.shop.models import Product
@@ -205,3 +205,13 @@ class AnyView(IdempotencyMixin, APIView):
         return Response({"id": effect(), "read": ascii(request.data)[:100]}, status=201)
 
     patch = post
+
+
+def own_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Shape errors as a project does that has a style of its own."""
+    response = exception_handler(error, context)
+    if response is not None:
+        response.data = {
+            "error": {"status": response.status_code, "codes": getattr(error, "get_codes", str)()}
+        }
+    return response
