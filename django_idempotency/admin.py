@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.claims.retention import expire_now, purge_chosen
+from django_idempotency.display import pre, shown
 from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ else:
 
 COUNT_LIMIT = 10_000
 ACTION_LIMIT = 1000
-TEXT_SHOWN = 4096
 
 
 def capped_count(records: QuerySet[IdempotencyRecord]) -> int:
@@ -146,7 +145,7 @@ class IdempotencyRecordAdmin(_Admin):
 
     @admin.display(description=_("key"))
     def shown_key(self, record: IdempotencyRecord) -> SafeString:
-        return _pre(record.key)
+        return pre(record.key)
 
     @admin.display(description=_("after"))
     def took(self, record: IdempotencyRecord) -> str:
@@ -156,15 +155,15 @@ class IdempotencyRecordAdmin(_Admin):
 
     @admin.display(description=_("payload"))
     def shown_payload(self, record: IdempotencyRecord) -> SafeString | str:
-        return _shown(record.request_payload)
+        return shown(record.request_payload)
 
     @admin.display(description=_("headers"))
     def shown_headers(self, record: IdempotencyRecord) -> SafeString:
-        return _pre("\n".join(f"{name}: {value}" for name, value in record.response_headers))
+        return pre("\n".join(f"{name}: {value}" for name, value in record.response_headers))
 
     @admin.display(description=_("body"))
     def shown_body(self, record: IdempotencyRecord) -> SafeString | str:
-        return _shown(record.response_body)
+        return shown(record.response_body)
 
     @admin.action(description=_("Expire now: their keys count as unused"), permissions=["expire"])
     def expire_now(self, request: HttpRequest, queryset: IdempotencyRecordQuerySet) -> None:
@@ -221,29 +220,3 @@ def _in_range(
 
 def _number(count: int) -> str:
     return str(localize(count)) if count <= COUNT_LIMIT else f"{localize(COUNT_LIMIT)}+"
-
-
-def _pre(text: str) -> SafeString:
-    return format_html("<pre>{}</pre>", text)
-
-
-def _shown(content: bytes | memoryview | None) -> SafeString | str:
-    """Return bytes as indented JSON or as text, their beginning if they are long, or what they are in words."""
-    if not content:
-        return "–" if content is None else gettext("empty")
-    content = bytes(content)
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        return ngettext("%d byte, not text", "%d bytes, not text", len(content)) % len(content)
-    text = _indented(text)
-    return _pre(text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}… ({len(content)} bytes)")
-
-
-def _indented(text: str) -> str:
-    """Indent JSON; a lone surrogate that it escapes stays escaped, since no page can carry it."""
-    try:
-        indented = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
-    return indented.encode("utf-8", "backslashreplace").decode()

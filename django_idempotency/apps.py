@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -16,12 +16,15 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, the log receivers, and how the views of installed frameworks are guarded."""
-        from django_idempotency import checks, door_checks, logs
+        """Register the system checks, the log receivers, and what installed frameworks need."""
+        from django_idempotency import checks, door_checks, logs, neighbour_checks
         from django_idempotency.callbacks import install
 
         checks.register()
         door_checks.register()
+        neighbour_checks.register()
+        if apps.is_installed("drf_spectacular"):
+            from django_idempotency.contrib import spectacular  # noqa: F401 (the import registers it)
         logs.connect()
         if find_spec("rest_framework"):
             from django_idempotency.rest_framework.inside import RestFramework

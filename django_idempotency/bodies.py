@@ -98,7 +98,7 @@ def _session_state(session: Any) -> dict[str, Any]:
 def rewind(request: HttpRequest) -> None:
     """Put whatever has been read of a request back to its start, for another run of the view."""
     internals: Any = request
-    for _, file in _files(getattr(request, "_files", MultiValueDict())):
+    for _, file in _each(getattr(request, "_files", MultiValueDict())):
         file.seek(0)
     if isinstance(internals._stream, (SpooledTemporaryFile, BytesIO)):
         internals._stream.seek(0)
@@ -155,16 +155,32 @@ def _spooled_digest(request: HttpRequest) -> bytes:
     return digest.digest()
 
 
-def _parts(fields: MultiValueDict[str, Any], files: MultiValueDict[str, Any]) -> Iterator[Part]:
-    for name, values in fields.lists():
-        yield from (Part(name, text=value) for value in values if not isinstance(value, File))
-    for name, file in _files(files):
-        yield Part(name, None, file.name, file.content_type, file.size, _file_digest(file))
+def _parts(fields: Any, files: MultiValueDict[str, Any]) -> Iterator[Part]:
+    """Yield a part for each field and file; a parser of the project's own may have nested both in one structure."""
+    nested = not isinstance(fields, MultiValueDict)
+    for name, value in _leaves("", fields) if nested else _each(fields):
+        if not isinstance(value, File):
+            yield Part(name, text=str(value))
+        elif nested:
+            yield _file_part(name, value)
+    yield from (_file_part(name, file) for name, file in _each(files))
 
 
-def _files(files: Any) -> Iterator[tuple[str, Any]]:
-    for name, values in files.lists():
-        yield from ((name, file) for file in values)
+def _each(values: Any) -> Iterator[tuple[str, Any]]:
+    for name, several in values.lists():
+        yield from ((name, value) for value in several)
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list | tuple):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(f"{name}[{key}]" if name else str(key), inner)
+    else:
+        yield name, value
+
+
+def _file_part(name: str, file: Any) -> Part:
+    return Part(name, None, file.name, getattr(file, "content_type", None), file.size, _file_digest(file))
 
 
 def _file_digest(file: Any) -> str:

@@ -23,6 +23,8 @@ Apps = Sequence[AppConfig] | None
 
 _CENTURY = 100 * 365 * 86400.0
 _HEADER_NAME = re.compile("[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+_FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")  # 32 bytes in URL-safe base64
+_MAKE_KEY = """python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"""
 
 
 def register() -> None:
@@ -86,6 +88,10 @@ def _is_paths(value: Any) -> bool:
     return _is_names(value) and all(path.startswith("/") for path in value)
 
 
+def _is_keys(value: Any) -> bool:
+    return _is_names(value) and all(_FERNET_KEY.fullmatch(key) for key in value)
+
+
 def _is_header(value: Any) -> bool:
     names = [value] if isinstance(value, str) else value
     return bool(names) and _is_names(names) and all(_HEADER_NAME.fullmatch(name) for name in names)
@@ -111,6 +117,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "STORE_REQUEST_PAYLOAD": (_is_bool, "True or False"),
     "MAX_BODY_BYTES": (_is_count, "a number of bytes, 0 or more"),
     "REDACT": (_is_names, "a list of field names"),
+    "ENCRYPTION_KEYS": (_is_keys, f"a list of Fernet keys, made by: {_MAKE_KEY}"),
     "RESPONSE_HEADERS": (_is_names, "a list of header names"),
     "RETRIES": (_is_count, "a number, 0 or more"),
     "RETRY_AFTER": (lambda value: _is_count(value, 1), "a number of seconds, 1 or more"),
@@ -131,13 +138,17 @@ def check_values(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E002: a value of the wrong kind."""
     return [
         Error(
-            f"IDEMPOTENCY[{name!r}] has a value that cannot be used: {getattr(conf, name)!r}.",
+            f"IDEMPOTENCY[{name!r}] has a value that cannot be used{_shown(name)}.",
             hint=f"Set it to {wanted}, or leave it out.",
             id="django_idempotency.E002",
         )
         for name, (accepts, wanted) in RULES.items()
         if _is_readable() and not accepts(getattr(conf, name))
     ]
+
+
+def _shown(name: str) -> str:
+    return "" if name == "ENCRYPTION_KEYS" else f": {getattr(conf, name)!r}"
 
 
 def check_hooks(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:

@@ -37,6 +37,7 @@ class Defaults:
         "password", "passwd", "passphrase", "secret", "token", "authorization", "api key", "apikey", "private key",
         "pwd", "otp", "csrfmiddlewaretoken", "card number", "cardnumber", "cvv", "cvc", "pin", "iban", "ssn",
     ]  # fmt: skip
+    ENCRYPTION_KEYS: list[str] = []
     RESPONSE_HEADERS: list[str] = [
         "Content-Type", "Content-Language", "Content-Disposition", "Content-Encoding", "Content-Location",
         "Location", "ETag", "Last-Modified", "Link", "Vary", "Allow", "Deprecation", "Sunset",

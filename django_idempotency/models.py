@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core import decisions
 from django_idempotency.core.operations import Snapshot, StoredRecord
+from django_idempotency.encryption import opened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,7 +85,9 @@ class IdempotencyRecord(models.Model):
         return StoredRecord(self.scope, self.key, self.fingerprint, self.state, self.expires_at)
 
     def as_snapshot(self) -> Snapshot:
-        """Return the stored answer of a completed record; the body is None when it was not kept."""
-        body = None if self.response_body is None else bytes(self.response_body)
+        """Return the stored answer of a completed record; the body is None when it was not kept.
+
+        Raises StoreUnavailable when it is encrypted and no key decrypts it.
+        """
         headers = tuple((name, value) for name, value in self.response_headers)
-        return Snapshot(self.response_status or 200, headers, body)
+        return Snapshot(self.response_status or 200, headers, opened(self.response_body))

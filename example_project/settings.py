@@ -85,6 +85,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "rest_framework.authtoken",
+    "drf_spectacular",
     "django_idempotency",
     "example_project.shop",
 ]
@@ -97,7 +98,9 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
+SPECTACULAR_SETTINGS = {"TITLE": "The shop", "VERSION": "1"}
 
 DATABASES = {"default": {**database(DATABASE_ENGINE), "ATOMIC_REQUESTS": flag("ATOMIC_REQUESTS")}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -23,10 +23,11 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 
 import dev
-from django_idempotency import checks, door_checks, exceptions, signals
+from django_idempotency import checks, door_checks, exceptions, neighbour_checks, signals
 from django_idempotency.conf import Defaults
 from django_idempotency.core.operations import Claim
 from django_idempotency.http import problem_of
+from django_idempotency.management.commands import forget_idempotency_records
 from django_idempotency.management.commands.purge_idempotency_records import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -41,6 +42,7 @@ PAGES = [TOP / "README.md", TOP / "CHANGELOG.md", TOP / "CONTRIBUTING.md", *DOCS
 README = (TOP / "README.md").read_text(encoding="utf-8")
 REFERENCE = (TOP / "docs/reference.md").read_text(encoding="utf-8")
 PURGE = "purge_idempotency_records"
+FORGET = "forget_idempotency_records"
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -127,19 +129,21 @@ def test_every_signal_is_described() -> None:
 
 
 def test_every_check_is_described() -> None:
-    sources = "".join(Path(module.__file__).read_text("utf-8") for module in (checks, door_checks))
+    modules = (checks, door_checks, neighbour_checks)
+    sources = "".join(Path(str(module.__file__)).read_text("utf-8") for module in modules)
     ids = re.findall(r"django_idempotency\.[EWI]\d{3}", sources)
     assert {row[0] for row in rows(REFERENCE, "Checks")} == set(ids)
 
 
-def test_every_option_of_the_purge_is_described() -> None:
+@pytest.mark.parametrize("name", [PURGE, FORGET])
+def test_every_option_of_a_command_is_described(name: str) -> None:
     def options(command: BaseCommand) -> list[str]:
-        parser = command.create_parser("manage.py", PURGE)
+        parser = command.create_parser("manage.py", name)
         return [action.option_strings[-1] for action in parser._actions]
 
     django = options(BaseCommand())
-    own = [option for option in options(Command()) if option not in django]
-    assert [row[0].split()[0] for row in rows(REFERENCE, f"`{PURGE}`")] == own
+    own = [option for option in options(OWN_COMMANDS[name]()) if option not in django]
+    assert [row[0].split()[0] for row in rows(REFERENCE, f"`{name}`")] == own
 
 
 def test_every_field_of_the_record_is_described() -> None:
@@ -275,13 +279,18 @@ def test_extra_that_the_readme_installs_exists() -> None:
     assert metadata.has_option("options.extras_require", "drf")
 
 
-OWN_COMMANDS = {PURGE: Command, "migrate": migrate.Command, "check": check.Command}
+OWN_COMMANDS: dict[str, type[BaseCommand]] = {
+    PURGE: Command,
+    FORGET: forget_idempotency_records.Command,
+    "migrate": migrate.Command,
+    "check": check.Command,
+}
 
 
 def test_management_commands_are_understood() -> None:
     typed = set()
     for page in PAGES:
-        typed |= set(re.findall(r"manage\.py ([a-z_]+(?: --?[\w-]+(?: \w+)?)*)", page.read_text("utf-8")))
+        typed |= set(re.findall(r"manage\.py ([a-z_]+(?: --?[\w-]+(?: [\w:]+)?)*)", page.read_text("utf-8")))
     assert {line.split()[0] for line in typed} == set(OWN_COMMANDS)
     for line in typed:
         name, *options = line.split()

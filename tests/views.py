@@ -18,7 +18,7 @@ from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPart
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
+from rest_framework.views import APIView, exception_handler
 
 from django_idempotency.rest_framework import IdempotencyMixin
 from example_project.shop.models import Product
@@ -148,6 +148,25 @@ class PlainView(UploadView):
     patch = post
 
 
+class _NestingParser(MultiPartParser):
+    """Gives fields and files in one nested structure, as several packages do."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> dict[str, Any]:
+        parsed: Any = super().parse(stream, media_type, parser_context)
+        return {"fields": dict(parsed.data.lists()), "files": list(parsed.files.values())}
+
+
+class NestedView(UploadView):
+    """Takes multipart by a parser of its own."""
+
+    parser_classes = (_NestingParser,)
+
+    def post(self, request: Request) -> Response:
+        effect()
+        sizes = [len(file.read()) for file in request.data["files"]]
+        return Response({"fields": request.data["fields"], "sizes": sizes}, status=201)
+
+
 class FormView(IdempotencyMixin, APIView):
     """Reads its key from a field of the body, and keeps no answer bodies."""
 
@@ -158,8 +177,41 @@ class FormView(IdempotencyMixin, APIView):
     idempotency_ignore_fields = ("trace",)
 
     def get_idempotency_key(self, request: Request) -> str | None:
-        key: str | None = request.data.get("key")
+        key: str | None = request.data.get("key") if isinstance(request.data, dict) else None
         return key
 
     def post(self, request: Request) -> Response:
         return Response({"id": effect()}, status=201)
+
+
+class EchoView(IdempotencyMixin, APIView):
+    """Answers with what it was sent, and the number of its effect."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def post(self, request: Request) -> Response:
+        return Response({**request.data, "id": effect()}, status=201)
+
+
+class AnyView(IdempotencyMixin, APIView):
+    """Takes whatever DRF's own parsers take, and reads it."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    parser_classes = (JSONParser, FormParser, MultiPartParser)
+
+    def post(self, request: Request, rest: str = "") -> Response:
+        return Response({"id": effect(), "read": ascii(request.data)[:100]}, status=201)
+
+    patch = post
+
+
+def own_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Shape errors as a project does that has a style of its own."""
+    response = exception_handler(error, context)
+    if response is not None:
+        response.data = {
+            "error": {"status": response.status_code, "codes": getattr(error, "get_codes", str)()}
+        }
+    return response

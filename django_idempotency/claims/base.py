@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from django_idempotency.core.decisions import COMPLETED, IN_PROGRESS, Decision, decide
 from django_idempotency.core.operations import Claim, Operation, Snapshot
+from django_idempotency.encryption import sealed
 from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError, KeyInvalid, OutcomeUnknown
 from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
 
@@ -91,7 +92,7 @@ def claimed_fields(operation: Operation, now: datetime) -> dict[str, Any]:
         "method": operation.method,
         "path": operation.path,
         "fingerprint": operation.fingerprint,
-        "request_payload": operation.request_payload,
+        "request_payload": sealed(operation.request_payload),
         "state": IN_PROGRESS,
         "response_status": None,
         "response_headers": [],
@@ -107,7 +108,7 @@ def answer_fields(snapshot: Snapshot) -> dict[str, Any]:
         "state": COMPLETED,
         "response_status": snapshot.status,
         "response_headers": [list(header) for header in snapshot.headers],
-        "response_body": snapshot.body,
+        "response_body": sealed(snapshot.body),
         "completed_at": timezone.now(),
     }
 

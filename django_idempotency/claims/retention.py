@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connections, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
@@ -21,6 +22,14 @@ class PurgeLimits:
     batch_size: int = 1000
     max_rows: int | None = None
     max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record that belongs to a scope, and whether its key still counts."""
+
+    id: UUID
+    live: bool
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,40 @@ def expire_now(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[U
 
 def purge_chosen(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
     """Delete those of the records with these ids that have expired and that no operation holds; return their ids."""
-    expired = records.expired(timezone.now())
+    return _delete_free(records.expired(timezone.now()), ids)
+
+
+def find(using: str, scope: str, key: str | None, batch_size: int) -> Iterator[list[Found]]:
+    """Yield, in batches, the records of ``scope``: a whole one, or a principal on every route; of one key, or of all.
+
+    A key is found by its index; without one the table is read once, by primary key, and nothing is locked. Texts are
+    compared here: MariaDB takes ``a``, ``A`` and ``a `` for one.
+    """
+    records = IdempotencyRecord.objects.using(using).filter(Q(scope=scope) | Q(scope__startswith=f"{scope} "))
+    if key is not None:
+        records = records.filter(key=key)
+    page, now = records.order_by("id"), timezone.now()
+    while rows := list(page.values_list("id", "scope", "key", "expires_at")[:batch_size]):
+        yield [
+            Found(record_id, expires_at > now)
+            for record_id, its_scope, its_key, expires_at in rows
+            if f"{its_scope} ".startswith(f"{scope} ") and key in (None, its_key)
+        ]
+        page = records.filter(id__gt=rows[-1][0]).order_by("id")
+
+
+def forget(using: str, ids: Iterable[UUID]) -> set[UUID]:
+    """Delete those of the records with these ids that no operation holds, expired or not; return their ids.
+
+    From then on their keys count as unused: a retry runs the operation again.
+    """
+    return _delete_free(IdempotencyRecord.objects.using(using).all(), ids)
+
+
+def _delete_free(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
     with transaction.atomic(using=records.db):
-        free = set(_unlocked(expired.filter(id__in=list(ids))).values_list("id", flat=True))
-        _delete(expired, free)
+        free = set(_unlocked(records.filter(id__in=list(ids))).values_list("id", flat=True))
+        _delete(records, free)
     return free
 
 

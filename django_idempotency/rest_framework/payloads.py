@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 
 from django_idempotency.bodies import MULTIPART, Payload, multipart_payload, read_payload
@@ -25,10 +26,11 @@ def payload_of(request: Request, ignore: Collection[str] = ()) -> Payload:
 
 
 def _read(request: Request, ignore: Collection[str]) -> Payload:
-    if request._request.content_type == MULTIPART and _has_parser(request):
+    if request._request.content_type == MULTIPART and _parses_parts(request):
         return multipart_payload(request, ignore)
     return read_payload(request._request, ignore)
 
 
-def _has_parser(request: Any) -> bool:
-    return request.negotiator.select_parser(request, request.parsers) is not None
+def _parses_parts(request: Any) -> bool:
+    """Tell whether the view's parser makes parts of multipart: one for ``*/*`` may take it for a row of bytes."""
+    return isinstance(request.negotiator.select_parser(request, request.parsers), MultiPartParser)

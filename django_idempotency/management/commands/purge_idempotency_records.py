@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -10,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error, connections
+from django.db import Error
 from django.utils import timezone
 
-from django_idempotency.claims.registry import record_alias
 from django_idempotency.claims.retention import PurgeLimits, PurgeResult, purge_expired
+from django_idempotency.management.arguments import batch_size, chosen_database, positive_float, positive_int
 from django_idempotency.models import IdempotencyRecord
 
 tqdm: Callable[..., AbstractContextManager[Any]] | None
@@ -22,8 +21,6 @@ try:
     from tqdm import tqdm
 except ImportError:  # the extra "progress"
     tqdm = None
-
-MAX_BATCH = 10_000
 
 
 class Command(BaseCommand):
@@ -36,19 +33,17 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="Count what has expired and delete nothing."
         )
         parser.add_argument(
-            "--batch-size", type=_batch_size, default=1000, help="Records per transaction (1–10000)."
+            "--batch-size", type=batch_size, default=1000, help="Records per transaction (1–10000)."
         )
-        parser.add_argument("--max-rows", type=_positive_int, help="Stop after this many records.")
+        parser.add_argument("--max-rows", type=positive_int, help="Stop after this many records.")
         parser.add_argument(
-            "--max-seconds", type=_positive_float, help="Begin no batch after this many seconds."
+            "--max-seconds", type=positive_float, help="Begin no batch after this many seconds."
         )
         parser.add_argument("--database", help="Alias of the database that keeps the records.")
         parser.add_argument("--format", choices=("text", "json"), default="text", help="Form of the report.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        using = options["database"] or record_alias()
-        if using not in connections:
-            raise CommandError(f"There is no database {using!r}: choose one of {', '.join(connections)}.")
+        using = chosen_database(options["database"])
         try:
             report = self._dry_run(using) if options["dry_run"] else self._purge(using, options)
         except Error as error:
@@ -94,27 +89,3 @@ def _text(report: dict[str, Any]) -> str:
         )
     done = f"Deleted {report['deleted']} expired records on {report['database']!r} in {report['batches']} batches."
     return done if report["finished"] else f"{done} More have expired: a limit ended this run, run it again."
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _batch_size(text: str) -> int:
-    if (size := _positive_int(text)) > MAX_BATCH:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is more than {MAX_BATCH}: large transactions hold locks for long"
-        )
-    return size
-
-
-def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value
