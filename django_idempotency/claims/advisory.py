@@ -1,16 +1,19 @@
-"""PostgreSQL's advisory locks: who inserts a record holds its number until the end of the transaction.
+"""PostgreSQL's advisory locks: who inserts a record or runs its operation holds its number to the transaction's end.
 
 Always the transaction's lock, never the session's, which leaks through PgBouncer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connections
 
+from django_idempotency.claims.base import one_or_none
 from django_idempotency.core.operations import Operation, operation_digest
+from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
 
 # Marks our locks in pg_locks, in the upper half of ``classid``; the sign bit is clear.
 _OURS = 0x1DE0
@@ -36,7 +39,7 @@ class Running(NamedTuple):
 def lock_number(scope: str, key: str) -> int:
     """Return the number of the lock of (scope, key): 16 bits of ours, and 48 of the digest that are not in the id.
 
-    Two operations that share a number refuse each other while both run for the first time, and no longer.
+    Two operations that share a number refuse each other while one of them runs, and no longer.
     """
     return _OURS << 48 | int.from_bytes(operation_digest(scope, key)[16:22], "big")
 
@@ -44,19 +47,68 @@ def lock_number(scope: str, key: str) -> int:
 def try_lock(operation: Operation, using: str) -> bool:
     """Take the lock of ``operation`` until the end of the transaction; tell whether it was free. Never waits."""
     with connections[using].cursor() as cursor:
-        cursor.execute(lock_statement(operation))
+        cursor.execute(_lock_statement(operation))
         return bool(cursor.fetchone()[0])
 
 
-def lock_statement(operation: Operation) -> str:
-    """Return the statement that tries the lock, without parameters: its one number is of our own making."""
+def lock_and_read(
+    operation: Operation, records: IdempotencyRecordQuerySet
+) -> tuple[bool, IdempotencyRecord | None]:
+    """Try the lock, then read the record by its id: in this order, and in one round trip if the driver can.
+
+    A lock that we got was released after its holder's COMMIT. At READ COMMITTED the second statement's snapshot is
+    younger than the lock and sees that COMMIT; at REPEATABLE READ both statements may see what was before it.
+    """
+    connection = connections[records.db]
+    found = records.filter(id=operation.id)
+    if not _sends_several_statements(connection.connection):
+        return try_lock(operation, records.db), one_or_none(found)
+    first = _LockFirst(operation)
+    with connection.execute_wrapper(first):
+        record = one_or_none(found)
+    return first.locked, record
+
+
+def _lock_statement(operation: Operation) -> str:
+    """Return the statement without parameters: its one number is of our own making."""
     return f"SELECT pg_try_advisory_xact_lock({lock_number(operation.scope, operation.key)})"
+
+
+def _sends_several_statements(driver: Any) -> bool:
+    """Tell whether the driver's connection takes two statements in one go and gives both results.
+
+    psycopg2 has no such attribute, and gives the last result only; 0 prepares everything, which is for one each.
+    """
+    return getattr(driver, "prepare_threshold", 0) != 0
+
+
+class _LockFirst:
+    """Sends the lock's statement and the ORM's SELECT in one go, and leaves the cursor at the SELECT's result.
+
+    Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two statements.
+    """
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.locked = False
+
+    def __call__(
+        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        if params != (self.operation.id,):  # a statement of somebody else's wrapper around ours
+            return execute(sql, params, many, context)
+        read = sql % f"'{self.operation.id}'::uuid"
+        result = execute(f"{_lock_statement(self.operation)}; {read}", None, many, context)
+        cursor = context["cursor"]
+        self.locked = bool(cursor.fetchone()[0])
+        cursor.nextset()
+        return result
 
 
 def running(using: str) -> list[Running]:
     """Return the operations that run now in this database, the oldest transaction first.
 
-    A first request has no row before it is finished, so rows in progress do not tell. Whoever may ask for a key
+    A first request may have no row before it is finished, so rows in progress do not tell. Whoever may ask for a key
     finds it by ``lock_number(scope, key)``. A replay is in the list for its moment. PostgreSQL only.
     """
     with connections[using].cursor() as cursor:

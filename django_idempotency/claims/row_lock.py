@@ -13,12 +13,12 @@ from typing import Any
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
-from django_idempotency.claims.advisory import try_lock
+from django_idempotency.claims.advisory import lock_and_read, try_lock
 from django_idempotency.claims.base import ClaimLost, Claims, binding_answer, new_record, one_or_none
 from django_idempotency.claims.errors import is_lock_refused
 from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.exceptions import InProgress
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
 
 
 class RowLockClaims(Claims):
@@ -37,11 +37,20 @@ class RowLockClaims(Claims):
         return binding_answer(record, operation) or self._take_over(record, operation)
 
     def _lock(self, operation: Operation) -> IdempotencyRecord | None:
-        records = self._records().filter(id=operation.id).defer("request_payload")
+        records = self._records().defer("request_payload")
         try:
-            return one_or_none(records.select_for_update(nowait=True))
+            return self._lock_row(operation, records.select_for_update(nowait=True))
         except DatabaseError as error:
             raise _refusal(error) from error
+
+    def _lock_row(self, operation: Operation, records: IdempotencyRecordQuerySet) -> IdempotencyRecord | None:
+        """Lock it; on PostgreSQL with the advisory lock too, for ``claims.postgresql`` may run without seeing a row."""
+        if self.connection.vendor != "postgresql":
+            return one_or_none(records.filter(id=operation.id))
+        locked, record = lock_and_read(operation, records)
+        if not locked:
+            raise InProgress
+        return record
 
     def _create(self, operation: Operation) -> None:
         """Put the row there, or find that somebody was faster.
@@ -68,7 +77,7 @@ class RowLockClaims(Claims):
 
     @contextmanager
     def _advisory_lock(self, operation: Operation) -> Iterator[None]:
-        """Hold what every inserter of this key holds, ``claims.postgresql`` too: it may be running without a row."""
+        """Hold what every inserter of this key holds, and ``claims.postgresql`` while it runs without a row."""
         with transaction.atomic(using=self.using):
             if not try_lock(operation, self.using):
                 raise InProgress

@@ -113,6 +113,35 @@ def _claim(claims: Claims) -> Claim | Snapshot:
         return claims.claim(operation())
 
 
+def test_row_that_a_stale_snapshot_cannot_see_is_not_run_beside(claims: Claims, parallel: Parallel) -> None:
+    """At REPEATABLE READ the claim without a row misses one that was committed since, so the row's own waits too."""
+    creator = RowLockClaims("default")
+    with transaction.atomic():
+        repeatable_read()
+        parallel.call(creator.prepare, operation())
+        win(claims, operation())
+        with pytest.raises(InProgress):
+            parallel.call(lambda: _claim(creator))
+
+
+def repeatable_read() -> None:
+    """Take the transaction's snapshot now."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    assert not IdempotencyRecord.objects.exists()
+
+
+def test_expired_record_that_a_stale_snapshot_cannot_see_is_not_run_beside(
+    claims: Claims, parallel: Parallel
+) -> None:
+    with transaction.atomic():
+        repeatable_read()
+        parallel.call(lambda: IdempotencyRecordFactory(scope=SCOPE, key="k", completed=True, expired=True))
+        win(claims, operation())
+        with pytest.raises(InProgress):
+            parallel.call(retry, claims, operation())
+
+
 def test_claim_of_an_inner_block_is_free_when_that_rolls_back(claims: Claims, parallel: Parallel) -> None:
     with transaction.atomic():
         with transaction.atomic():
@@ -189,9 +218,8 @@ def test_operator_sees_what_runs_now(claims: Claims, parallel: Parallel) -> None
 def test_stale_snapshot_of_an_outer_block_is_a_serialization_failure(
     claims: Claims, parallel: Parallel
 ) -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        assert not IdempotencyRecord.objects.exists()
+    with transaction.atomic():
+        repeatable_read()
         parallel.call(run, claims, operation())
         claim = win(claims, operation())
         with pytest.raises(OperationalError, match="could not serialize"), transaction.atomic():
