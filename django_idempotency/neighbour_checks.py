@@ -4,27 +4,59 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
 from django.core.checks import register as register_check
 
 from django_idempotency import encryption
+from django_idempotency.checks import RULES
 from django_idempotency.conf import conf
+from django_idempotency.http import BODY_OMITTED_HEADER, header_names
 
 
 def register() -> None:
     """Register every check of this module."""
     register_check(check_encryption)
+    register_check(check_cors)
 
 
 def check_encryption(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E101: keys without the package that encrypts; every guarded request would get 503."""
-    if encryption.fernet is not None or not _is_readable() or not conf.ENCRYPTION_KEYS:
+    if encryption.fernet is not None or not _is_usable("ENCRYPTION_KEYS") or not conf.ENCRYPTION_KEYS:
         return []
     message = "IDEMPOTENCY['ENCRYPTION_KEYS'] is set, and the package cryptography is not installed."
     hint = "Run: python -m pip install 'django-idempotency[encryption]'."
     return [Error(message, hint=hint, id="django_idempotency.E101")]
 
 
-def _is_readable() -> bool:
-    return isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
+def check_cors(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W101, W102: django-cors-headers that keeps browsers from sending the key, or from reading our headers."""
+    if not apps.is_installed("corsheaders") or not _is_usable("HEADER", "REPLAY_HEADER"):
+        return []
+    names = header_names()
+    found = []
+    if len(_missing(names, "CORS_ALLOW_HEADERS")) == len(names):
+        message = "CORS_ALLOW_HEADERS lets no browser of another origin send an idempotency key."
+        found.append(_to_add(message, "CORS_ALLOW_HEADERS", names[:1], "django_idempotency.W101"))
+    told = [conf.REPLAY_HEADER, BODY_OMITTED_HEADER, "Retry-After"]
+    if hidden := _missing(told, "CORS_EXPOSE_HEADERS"):
+        message = "CORS_EXPOSE_HEADERS hides from browsers of another origin whether an answer is a replay."
+        found.append(_to_add(message, "CORS_EXPOSE_HEADERS", hidden, "django_idempotency.W102"))
+    return found
+
+
+def _missing(names: list[str], setting: str) -> list[str]:
+    listed = {str(name).lower() for name in getattr(settings, setting, ())}
+    return [name for name in names if name.lower() not in listed]
+
+
+def _to_add(message: str, setting: str, names: list[str], check_id: str) -> CheckMessage:
+    hint = f"Add to {setting}: {', '.join(map(repr, names))}."
+    return Warning(message, hint=hint, id=check_id)
+
+
+def _is_usable(*names: str) -> bool:
+    """Tell whether the settings can be read at all and these pass their rules; if not, others say so."""
+    readable = isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
+    return readable and all(RULES[name][0](getattr(conf, name)) for name in names)

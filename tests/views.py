@@ -13,7 +13,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.exceptions import NotAuthenticated, Throttled, ValidationError
+from rest_framework.exceptions import APIException, NotAuthenticated, Throttled, ValidationError
 from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -211,7 +211,13 @@ def own_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Shape errors as a project does that has a style of its own."""
     response = exception_handler(error, context)
     if response is not None:
-        response.data = {
-            "error": {"status": response.status_code, "codes": getattr(error, "get_codes", str)()}
-        }
+        response.data = {"error": error.get_full_details() if isinstance(error, APIException) else str(error)}
+    return response
+
+
+def adding_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Add to DRF's answer, as the example in DRF's documentation does."""
+    response = exception_handler(error, context)
+    if response is not None:
+        response.data["status_code"] = response.status_code
     return response

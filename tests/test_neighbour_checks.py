@@ -1,0 +1,108 @@
+"""Checks of what stands beside this app; the recipe for CORS is tried with django-cors-headers itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.test import Client
+
+from tests.test_docs import TOP, blocks
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+
+ORIGIN = "https://shop.example"
+
+
+@pytest.fixture
+def cors(settings: Any) -> Any:
+    """Install django-cors-headers, as it is by default, for one origin."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "corsheaders"]
+    settings.MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware", *settings.MIDDLEWARE]
+    settings.CORS_ALLOWED_ORIGINS = [ORIGIN]
+    return settings
+
+
+def messages() -> dict[str, CheckMessage]:
+    found = [message for message in run_checks() if (message.id or "").startswith("django_idempotency.")]
+    return {str(message.id).partition(".")[2]: message for message in found}
+
+
+def use_the_recipe(settings: Any) -> None:
+    (block,) = [
+        block
+        for block in blocks(TOP / "docs/guide/choosing-settings.md", "python")
+        if "CORS_ALLOW_HEADERS" in block
+    ]
+    names: dict[str, Any] = {}
+    exec(compile(block, "choosing-settings.md", "exec"), names)
+    settings.CORS_ALLOW_HEADERS = names["CORS_ALLOW_HEADERS"]
+    settings.CORS_EXPOSE_HEADERS = names["CORS_EXPOSE_HEADERS"]
+
+
+def test_cors_headers_by_default_get_two_warnings_that_say_what_to_add(cors: Any) -> None:
+    found = messages()
+    assert set(found) == {"W101", "W102"}
+    assert found["W101"].hint == "Add to CORS_ALLOW_HEADERS: 'Idempotency-Key'."
+    assert found["W102"].hint == (
+        "Add to CORS_EXPOSE_HEADERS: 'Idempotent-Replayed', 'Idempotent-Body-Omitted', 'Retry-After'."
+    )
+    assert not any(message.is_serious() for message in found.values())
+
+
+def test_recipe_of_the_guide_leaves_nothing_to_warn_of(cors: Any) -> None:
+    use_the_recipe(cors)
+    assert messages() == {}
+
+
+def test_only_what_is_missing_is_named_and_case_does_not_count(cors: Any) -> None:
+    use_the_recipe(cors)
+    cors.CORS_ALLOW_HEADERS = ["IDEMPOTENCY-KEY"]
+    cors.CORS_EXPOSE_HEADERS = ["idempotent-replayed", "idempotent-body-omitted"]
+    found = messages()
+    assert {number: message.hint for number, message in found.items()} == {
+        "W102": "Add to CORS_EXPOSE_HEADERS: 'Retry-After'."
+    }
+
+
+def test_names_of_the_settings_count(cors: Any) -> None:
+    use_the_recipe(cors)
+    cors.IDEMPOTENCY = {"HEADER": ["X-Key", "X-Other"], "REPLAY_HEADER": "X-Replayed"}
+    assert "'X-Key'" in str(messages()["W101"].hint)
+    assert "'X-Replayed'" in str(messages()["W102"].hint)
+    cors.CORS_ALLOW_HEADERS = ["x-other"]
+    assert "W101" not in messages()
+
+
+def test_project_without_cors_headers_is_told_nothing(settings: Any) -> None:
+    settings.CORS_ALLOW_HEADERS = settings.CORS_EXPOSE_HEADERS = []
+    assert messages() == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(None, "E001"), ("RETENTION", "E001"), ({"HEADER": 1}, "E002"), ({"REPLAY_HEADER": 1}, "E002")],
+)
+def test_settings_that_cannot_be_used_are_another_checks_matter(cors: Any, value: Any, number: str) -> None:
+    cors.IDEMPOTENCY = value
+    assert set(messages()) == {number}
+
+
+def test_browser_of_another_origin_may_send_the_key_and_read_the_replay(cors: Any) -> None:
+    asked = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "idempotency-key",
+    }
+    preflight = Client(headers=asked).options("/probe/create/")
+    assert "idempotency-key" not in preflight.headers["Access-Control-Allow-Headers"]
+    use_the_recipe(cors)
+    preflight = Client(headers=asked).options("/probe/create/")
+    assert "idempotency-key" in preflight.headers["Access-Control-Allow-Headers"]
+    client = Client(headers={"Origin": ORIGIN, "Idempotency-Key": "k"})
+    answers = [client.post("/probe/create/", b"{}", content_type="application/json") for _ in range(2)]
+    for answer in answers:
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "Idempotent-Replayed" in answer.headers["Access-Control-Expose-Headers"]
+    assert answers[1].headers["Idempotent-Replayed"] == "true"
