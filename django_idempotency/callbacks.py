@@ -111,10 +111,23 @@ def authenticates_inside(callback: Callback) -> bool:
     return any(_is_framework(each) for each in _inner(callback))
 
 
+def operations(callback: Callback) -> list[Any] | None:
+    """Return Django Ninja's operations behind a callback, or None if it is not one of ninja's."""
+    views = [view for view in _inner(callback) if _is_ninja(view)]
+    found = (getattr(held, "operations", None) or () for view in views for held in _held(view))
+    return [operation for each in found for operation in each] if views else None
+
+
+def is_marked_operation(operation: Any) -> bool:
+    """Tell whether a door has this operation of Django Ninja, or ``@idempotency_exempt`` is on its function."""
+    return hasattr(operation, GUARDED) or hasattr(operation.view_func, EXEMPT)
+
+
 def _is_framework(view: Any) -> bool:
-    cls = class_of(view)
-    if cls is not None and is_drf(cls):
-        return True
+    return is_drf(class_of(view)) or _is_ninja(view)
+
+
+def _is_ninja(view: Any) -> bool:
     return not isinstance(view, type) and (getattr(view, "__module__", None) or "").startswith("ninja.")
 
 

@@ -13,7 +13,14 @@ from django.core.checks import Warning as CheckWarning
 from django.core.checks import register as register_check
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from django_idempotency.callbacks import authenticates_inside, class_of, is_bare, is_marked
+from django_idempotency.callbacks import (
+    authenticates_inside,
+    class_of,
+    is_bare,
+    is_marked,
+    is_marked_operation,
+    operations,
+)
 from django_idempotency.checks import RULES
 from django_idempotency.conf import conf
 from django_idempotency.options import MARK, options_of
@@ -32,7 +39,7 @@ def register() -> None:
 def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E005: the middleware without paths; E006: the middleware before another one; W002: paths without it."""
     installed = [*(settings.MIDDLEWARE or ())]
-    paths = _paths()
+    paths = _list("MIDDLEWARE_PATHS")
     if MIDDLEWARE not in installed:
         return [_unused()] if paths else []
     return [*([] if paths else [_no_paths()]), *([] if installed[-1] == MIDDLEWARE else [_not_last()])]
@@ -42,7 +49,9 @@ def check_views(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E007: a view that no door can guard as it should; W003: a check that comes after the door."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
-    return [message for route, view in _views(get_resolver()) for message in _judged(route, view)]
+    found = [message for route, view in _views(get_resolver()) for message in _judged(route, view)]
+    # Ninja has one pattern for each operation of a path, and behind each of them are all.
+    return [message for at, message in enumerate(found) if message not in found[:at]]
 
 
 def _judged(route: str, view: Callable[..., Any]) -> Iterator[CheckMessage]:
@@ -52,6 +61,9 @@ def _judged(route: str, view: Callable[..., Any]) -> Iterator[CheckMessage]:
             f"/{route}: @idempotent is on dispatch(), where a replay would come before the checks of the class.",
             "Put it on the handlers: @method_decorator(idempotent, name='post').",
         )
+    elif under and (inside := operations(view)) is not None:
+        concerned = (each for each in inside if {*each.methods} & {*_list("METHODS")})
+        yield from (_unguarded(route, each) for each in concerned if not is_marked_operation(each))
     elif under and not is_bare(view) and authenticates_inside(view):
         yield _error(
             f"/{route}: the middleware cannot guard an API view behind a decorator, and stands aside.",
@@ -64,6 +76,14 @@ def _judged(route: str, view: Callable[..., Any]) -> Iterator[CheckMessage]:
             obj=view,
             id="django_idempotency.W003",
         )
+
+
+def _unguarded(route: str, operation: Any) -> Error:
+    name = getattr(operation.view_func, "__qualname__", repr(operation.view_func))
+    return _error(
+        f"/{route}: the middleware cannot guard {name}(), an operation of Django Ninja, and stands aside.",
+        "Put django_idempotency.contrib.ninja.idempotent or @idempotency_exempt below the operation's decorator.",
+    )
 
 
 def _error(message: str, hint: str) -> Error:
@@ -107,13 +127,13 @@ def _views(resolver: Any, prefix: str = "") -> Iterator[tuple[str, Callable[...,
 def _may_be_under_paths(route: str) -> bool:
     """Tell whether a route can match a path under MIDDLEWARE_PATHS, by what stands before its first variable part."""
     fixed = "/" + re.split(r"[<(\\\[^$]", route.replace("^", ""))[0]
-    return any(fixed.startswith(path) or path.startswith(fixed) for path in _paths())
+    return any(fixed.startswith(path) or path.startswith(fixed) for path in _list("MIDDLEWARE_PATHS"))
 
 
-def _paths() -> list[str]:
-    """Return MIDDLEWARE_PATHS, or nothing where E001 or E002 have to be corrected first."""
-    value = conf.MIDDLEWARE_PATHS if isinstance(getattr(settings, "IDEMPOTENCY", {}), dict) else []
-    return value if RULES["MIDDLEWARE_PATHS"][0](value) else []
+def _list(name: str) -> list[str]:
+    """Return a setting that is a list, or nothing where E001 or E002 have to be corrected first."""
+    value = getattr(conf, name) if isinstance(getattr(settings, "IDEMPOTENCY", {}), dict) else []
+    return value if RULES[name][0](value) else []
 
 
 def _no_paths() -> Error:

@@ -86,8 +86,10 @@ class Policy:
 
     def _principal(self, request: HttpRequest) -> str:
         scope = self.options.scope or conf.hook("SCOPE")
-        if scope is not None:
-            return str(scope(request))
+        return self.caller(request) if scope is None else str(scope(request))
+
+    def caller(self, request: HttpRequest) -> str:
+        """Return who sent a request, where no SCOPE tells."""
         user = user_principal(getattr(request, "user", None), request)
         return user or authorization_principal(request) or ANONYMOUS
 

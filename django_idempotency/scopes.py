@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model
 from django.http import HttpRequest
 
 ANONYMOUS = "anonymous"
+_PLAIN = (str, bytes, int, UUID, dict, list, tuple)
 
 
 def scope_of(principal: str, request: HttpRequest) -> str:
@@ -41,6 +44,25 @@ def user_principal(user: Any, request: HttpRequest) -> str | None:
         raise ImproperlyConfigured(
             "The authenticated user has no primary key and the request no Authorization header: "
             'set IDEMPOTENCY["SCOPE"] to a callable that returns what tells your callers apart.'
+        )
+    return digest
+
+
+def found_principal(found: Any, request: HttpRequest) -> str:
+    """Return who sent a request, by what an authentication found that is no user.
+
+    A row counts by its primary key; a token or claims are digested, since they may be secret. Whatever else may look
+    alike for two callers: then the Authorization header tells, and without one it is an ImproperlyConfigured.
+    """
+    if isinstance(found, Model) and found.pk is not None:
+        return f"{found._meta.label_lower}:{found.pk}"
+    if isinstance(found, _PLAIN) and " at 0x" not in repr(found):
+        return f"auth:{hashlib.sha256(repr(found).encode()).hexdigest()[:32]}"
+    digest = authorization_principal(request)
+    if digest is None:
+        raise ImproperlyConfigured(
+            f"The authentication found a {type(found).__name__} and the request has no Authorization header: give "
+            '@idempotent(scope=…) or IDEMPOTENCY["SCOPE"] a callable that returns what tells your callers apart.'
         )
     return digest
 

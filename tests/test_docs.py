@@ -165,6 +165,7 @@ def test_every_field_of_the_record_is_described() -> None:
         "decorators.idempotency_exempt",
         "decorators.idempotent_function",
         "middleware.IdempotencyMiddleware",
+        "contrib.ninja.idempotent",
         "execution.execute_once",
         "execution.aexecute_once",
         *(

@@ -14,7 +14,7 @@ from tests.views import effects
 pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Doors below a callback that they cannot mark: Django itself refuses async views under ATOMIC_REQUESTS.
-UNMARKED_ASYNC = {"async-handler"}
+UNMARKED_ASYNC = {"async-handler", "async-ninja"}
 CROWD = 32
 
 

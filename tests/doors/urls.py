@@ -3,6 +3,7 @@
 from django.urls import path
 
 from django_idempotency.decorators import idempotent
+from tests.contrib.ninja_urls import api, callback
 from tests.doors import views
 from tests.views import ProbeView
 
@@ -23,6 +24,8 @@ DOORS = {
     "action-above": views.ApiSet.as_view({"post": "above"}),
     "mixin-and-action": views.GuardedSet.as_view({"post": "below"}),
     "mixin-and-decorator": idempotent(views.GuardedSet.as_view({"post": "create"})),
+    "ninja": callback(api, "act/<act>"),
+    "async-ninja": callback(api, "async-act/<act>"),
 }
 UNDER_MIDDLEWARE = {
     "site-function": views.plain,
