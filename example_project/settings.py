@@ -10,7 +10,8 @@ Everything that differs between machines comes from the environment:
 | ``DATABASE_USER``, ``DATABASE_PASSWORD`` | |
 | ``ATOMIC_REQUESTS=1`` | Django opens a transaction around each view |
 | ``SHOP_FAULTS=1`` | the header ``X-Shop-Fault`` is obeyed: see ``shop/faults.py`` |
-| ``DEBUG=1``, ``SECRET_KEY`` | |
+| ``DEBUG=1``, ``SECRET_KEY``, ``WEBHOOK_SECRET`` | |
+| ``CELERY_BROKER_URL``, ``CELERY_RESULT_BACKEND``, ``CELERY_VISIBILITY_TIMEOUT`` | read by ``celery.py`` |
 """
 
 import os
@@ -90,7 +91,7 @@ INSTALLED_APPS = [
     "example_project.shop",
 ]
 
-IDEMPOTENCY = {"RETENTION": 24 * 60 * 60}
+IDEMPOTENCY = {"RETENTION": 24 * 60 * 60, "MIDDLEWARE_PATHS": ["/shop/"]}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -113,6 +114,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_idempotency.middleware.IdempotencyMiddleware",
 ]
 
 TEMPLATES = [
@@ -133,9 +135,12 @@ ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
 ASGI_APPLICATION = "example_project.asgi.application"
 STATIC_URL = "static/"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "order"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
+WEBHOOK_SECRET = os.environ.get("WEBHOOK_SECRET", "example-only-the-provider-has-the-same")
 SHOP_FAULTS = flag("SHOP_FAULTS")

@@ -1,4 +1,4 @@
-"""The stage of ``demo.py``: a server, a client that may lose its connection, and what is printed."""
+"""The stage of ``demo.py``: servers, a client that may lose its connection, and what is printed."""
 
 import http.client
 import json
@@ -122,18 +122,36 @@ def manage(environment: dict[str, str], *arguments: str) -> str:
 
 @contextmanager
 def gunicorn(environment: dict[str, str], log: Path, *, threads: int = 1) -> Iterator[int]:
-    """Serve the shop for the length of the block, with ``threads`` in each worker, and yield the port.
+    """Serve the shop by WSGI for the length of the block, with ``threads`` in each worker, and yield the port."""
+    options = ["--workers", str(WORKERS), "--threads", str(threads), "--preload", "--bind", "fd://{fd}"]
+    with serving(["gunicorn", "example_project.wsgi", *options], environment, log) as (port, _):
+        yield port
+
+
+@contextmanager
+def uvicorn(environment: dict[str, str], log: Path, *, workers: int = 1) -> Iterator[tuple[int, int]]:
+    """Serve the shop by ASGI for the length of the block; yield the port and the server's process id.
+
+    One worker is that process itself; several are its children, and it replaces those that die.
+    """
+    options = ["--workers", str(workers), "--lifespan", "off", "--no-access-log", "--fd", "{fd}"]
+    with serving(["uvicorn", "example_project.asgi:application", *options], environment, log) as served:
+        yield served
+
+
+@contextmanager
+def serving(command: list[str], environment: dict[str, str], log: Path) -> Iterator[tuple[int, int]]:
+    """Run a server's module; ``{fd}`` in its arguments is the socket. Yield the port and the process id.
 
     The socket is opened here and inherited: nobody else can take the port, and a request that comes before
     the workers are up waits in its queue.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log.open("w") as output:
+        # uvicorn takes an inherited socket for one of Unix, and so leaves this to whoever opened it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
-        options = ["--workers", str(WORKERS), "--threads", str(threads), "--preload"]
-        options += ["--bind", f"fd://{listener.fileno()}"]
-        command = [sys.executable, "-m", "gunicorn", "example_project.wsgi", *options]
         server = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *(word.format(fd=listener.fileno()) for word in command)],
             cwd=ROOT,
             env=environment,
             pass_fds=[listener.fileno()],
@@ -141,7 +159,7 @@ def gunicorn(environment: dict[str, str], log: Path, *, threads: int = 1) -> Ite
             stderr=subprocess.STDOUT,
         )
     try:
-        yield port
+        yield port, server.pid
     finally:
         stop(server)
 

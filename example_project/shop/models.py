@@ -62,6 +62,11 @@ class Wallet(models.Model):
         Wallet.objects.filter(pk=self.pk).update(balance=F("balance") + amount)
         self.refresh_from_db()
 
+    async def adeposit(self, amount: Decimal) -> None:
+        """Do the same with async calls."""
+        await Wallet.objects.filter(pk=self.pk).aupdate(balance=F("balance") + amount)
+        await self.arefresh_from_db()
+
     def withdraw(self, amount: Decimal) -> bool:
         """Take ``amount`` in one statement and tell whether there was enough."""
         enough = Wallet.objects.filter(pk=self.pk, balance__gte=amount)

@@ -1,0 +1,165 @@
+"""The example shop on real server processes, and a client for each of its doors."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db import connection
+from django.test import Client
+
+from django_idempotency.conf import FORM_FIELD
+from example_project.shop.models import Order, Wallet
+from example_project.shop.webhooks import SIGNATURE, signature
+from example_project.stage import ROOT, Answer
+from tests.factories import ProductFactory, TokenFactory, WalletFactory
+
+AMOUNT = Decimal("5.00")
+CSRF = "c" * 32
+
+
+def environment(**switches: str) -> dict[str, str]:
+    """Return what leads a process of its own to the example project on the database of this test run."""
+    own = {"DATABASE_NAME": str(connection.settings_dict["NAME"]), "SHOP_FAULTS": "1"}
+    return {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "example_project.settings", **switches}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Return what ``condition`` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+    return value
+
+
+class Pause:
+    """The accident ``pause``: some process stands still in the middle of its work."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.fault = f"pause={self.file}"
+
+    def pid(self) -> int:
+        """Wait until a process stands still, and return its id."""
+        return int(wait_for(lambda: self.file.exists() and self.file.read_text()))
+
+    def end(self) -> None:
+        """Let it go on."""
+        self.file.unlink()
+
+
+class Customer:
+    """A customer with a wallet, a token and a browser session, and a product to order."""
+
+    def __init__(self) -> None:
+        self.token = TokenFactory()
+        self.user = self.token.user
+        self.wallet = WalletFactory(user=self.user, balance="0.00")
+        self.product = ProductFactory(stock=100_000)
+        browser = Client()
+        browser.force_login(self.user)
+        self.cookies = f"sessionid={browser.cookies['sessionid'].value}; csrftoken={CSRF}"
+
+    def orders(self) -> int:
+        """Return how many orders there are."""
+        return Order.objects.filter(user=self.user).count()
+
+    def deposits(self) -> int:
+        """Return how many times AMOUNT was added to the wallet."""
+        return int(Wallet.objects.get(pk=self.wallet.pk).balance / AMOUNT)
+
+
+def post(port: int, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+    """Send one request on a connection of its own; status 0 is a connection that was lost."""
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+            client.request("POST", path, body, headers)
+            response = client.getresponse()
+            return Answer(response.status, response.reason, dict(response.headers), response.read())
+    except (ConnectionError, http.client.HTTPException):
+        return Answer(0, "the connection is lost")
+
+
+def by_token(path: str, payload: Callable[[Customer], dict[str, Any]]) -> Send:
+    """Return a client of a view that takes JSON and a token."""
+
+    def send(port: int, customer: Customer, key: str, fault: str) -> Answer:
+        headers = {"Authorization": f"Token {customer.token.key}", "Content-Type": "application/json"}
+        headers |= {"Idempotency-Key": key, "X-Shop-Fault": fault}
+        return post(port, path, json.dumps(payload(customer)).encode(), headers)
+
+    return send
+
+
+def by_form(port: int, customer: Customer, key: str, fault: str) -> Answer:
+    """Submit the order form as a browser does."""
+    fields = {"csrfmiddlewaretoken": CSRF, FORM_FIELD: key, **order(customer)}
+    headers = {"Cookie": customer.cookies, "Content-Type": "application/x-www-form-urlencoded"}
+    return post(port, "/shop/", urlencode(fields).encode(), headers | {"X-Shop-Fault": fault})
+
+
+def by_provider(port: int, customer: Customer, key: str, fault: str) -> Answer:
+    """Deliver an event as the payment provider does."""
+    event = {"id": key, "customer": customer.user.username, "amount": str(AMOUNT)}
+    body = json.dumps(event).encode()
+    return post(port, "/webhooks/payments/", body, {SIGNATURE: signature(body), "X-Shop-Fault": fault})
+
+
+def by_command(port: int, customer: Customer, key: str, fault: str) -> Answer:
+    """Run the command; status 0 is a process that was killed."""
+    arguments = ["pay_wages", "--run-id", key, "--amount", str(AMOUNT), "--fault", fault]
+    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
+    return Answer(200 if done.returncode == 0 else min(done.returncode + 9, 500), "", body=done.stdout)
+
+
+def order(customer: Customer) -> dict[str, Any]:
+    """Return what to order."""
+    return {"product": customer.product.pk, "quantity": 1}
+
+
+def deposit(customer: Customer) -> dict[str, Any]:
+    """Return what to add to the wallet."""
+    return {"amount": str(AMOUNT)}
+
+
+Send = Callable[[int, Customer, str, str], Answer]
+
+
+@dataclass(frozen=True)
+class LiveDoor:
+    """One door of the shop: its server, how a request is sent, what is answered, and how often it is killed."""
+
+    server: str
+    send: Send
+    effects: Callable[[Customer], int]
+    status: int = 201
+    says_replayed: bool = True
+    rounds: int = 2
+
+
+LIVE_DOORS = {
+    "mixin": LiveDoor("gunicorn", by_token("/api/orders/", order), Customer.orders),
+    "function": LiveDoor("gunicorn", by_token("/plain/function/", deposit), Customer.deposits),
+    "method": LiveDoor("gunicorn", by_token("/plain/class/", deposit), Customer.deposits),
+    "async-function": LiveDoor(
+        "uvicorn", by_token("/plain/async-function/", deposit), Customer.deposits, rounds=1
+    ),
+    "async-class": LiveDoor("uvicorn", by_token("/plain/async-class/", deposit), Customer.deposits, rounds=1),
+    "site-form": LiveDoor("gunicorn", by_form, Customer.orders, status=302),
+    "site-drf": LiveDoor("gunicorn", by_token("/shop/api/orders/", order), Customer.orders),
+    "webhook": LiveDoor("gunicorn", by_provider, Customer.deposits, status=200, says_replayed=False),
+    "command": LiveDoor("none", by_command, Customer.deposits, status=200, says_replayed=False, rounds=1),
+}
