@@ -110,6 +110,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ERROR_FORMAT": (lambda value: value in ("problem", "json"), '"problem" or "json"'),
     "DOCUMENTATION_URL": (lambda value: value is None or isinstance(value, str), "a URL, or None"),
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
+    "ADMIN": (_is_bool, "True or False"),
 }
 
 

@@ -44,6 +44,7 @@ class Defaults:
     ERROR_FORMAT: str = "problem"
     DOCUMENTATION_URL: str | None = None
     DATABASE: str | None = None
+    ADMIN: bool = True
 
 
 class Conf(Defaults):

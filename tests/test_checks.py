@@ -88,6 +88,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "ERROR_FORMAT": (["xml", None], ["json"]),
     "DOCUMENTATION_URL": ([1, b"https://example.com"], [None, "https://example.com/idempotency"]),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
+    "ADMIN": ([0, "no", None], [False]),
 }
 
 

@@ -18,6 +18,7 @@ DEFAULTS = {
     "KEY_MAX_LENGTH": 255, "KEY_VALIDATOR": None, "STORE": None, "STORE_BODY": True, "STORE_REQUEST_PAYLOAD": True,
     "MAX_BODY_BYTES": 1048576, "RETRIES": 2, "RETRY_AFTER": 1, "RETRY_HINTS": True,
     "REPLAY_HEADER": "Idempotent-Replayed", "ERROR_FORMAT": "problem", "DOCUMENTATION_URL": None, "DATABASE": None,
+    "ADMIN": True,
 }  # fmt: skip
 
 
