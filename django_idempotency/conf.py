@@ -51,6 +51,7 @@ class Defaults:
     DATABASE: str | None = None
     MIDDLEWARE_PATHS: list[str] = []
     CLAIM: str = "auto"
+    ADMIN: bool = True
 
 
 class Conf(Defaults):

@@ -94,18 +94,40 @@ COUNT_INDEXES = {
 }
 
 
-def test_table_has_exactly_three_indexes() -> None:
-    assert indexed_columns() == [["expires_at"], ["id"], ["key"]]
+def test_table_has_three_indexes_and_one_of_what_is_unfinished_where_it_can_be_partial() -> None:
+    partial = [["expires_at"]] if connection.features.supports_partial_indexes else []
+    assert indexed_columns() == [["expires_at"], *partial, ["id"], ["key"]]
     with connection.cursor() as cursor:
         cursor.execute(COUNT_INDEXES[connection.vendor], [IdempotencyRecord._meta.db_table])
-        assert cursor.fetchone() == (3,)
+        assert cursor.fetchone() == (3 + len(partial),)
+
+
+def test_database_without_partial_indexes_is_no_reason_for_a_warning() -> None:
+    assert IdempotencyRecord.check(databases=["default"]) == []
+
+
+def test_unfinished_is_what_has_no_answer() -> None:
+    running = IdempotencyRecordFactory()
+    unknown = IdempotencyRecordFactory(state=IdempotencyRecord.State.UNKNOWN)
+    IdempotencyRecordFactory(completed=True)
+    assert set(records.unfinished()) == {running, unknown}
+
+
+def test_expiring_is_from_the_start_on_and_before_the_end() -> None:
+    start = timezone.now()
+    moments = [start - timedelta(microseconds=1), start, start + timedelta(hours=1)]
+    _, first, _ = (IdempotencyRecordFactory(expires_at=moment) for moment in moments)
+    assert list(records.expiring(start, start + timedelta(hours=1))) == [first]
 
 
 def test_migrations_are_complete() -> None:
     call_command("makemigrations", "django_idempotency", check=True, dry_run=True, stdout=io.StringIO())
 
 
-def test_permissions_are_to_view_to_expire_and_to_purge() -> None:
+ACTIONS = ("view", "view_bodies", "expire", "extend", "purge", "delete", "export")
+
+
+def test_each_thing_that_can_be_done_has_its_permission() -> None:
     permissions = Permission.objects.filter(content_type__model="idempotencyrecord")
-    expected = {f"{action}_idempotencyrecord" for action in ("view", "expire", "purge")}
+    expected = {f"{action}_idempotencyrecord" for action in ACTIONS}
     assert {permission.codename for permission in permissions} == expected

@@ -19,7 +19,9 @@ from django_idempotency.claims.retention import (
     PurgeLimits,
     PurgeResult,
     delete_batch,
+    delete_chosen,
     expire_now,
+    extend,
     purge_chosen,
     purge_expired,
 )
@@ -222,6 +224,38 @@ def test_expire_now_passes_over_a_record_that_is_in_use(parallel: Parallel) -> N
         lock(held)
         assert parallel.call(expire_now, records(), [held.id, free.id]) == {free.id}
     assert list(records().live()) == [held]
+
+
+def test_extend_moves_the_expiry_of_what_is_live(noon: datetime) -> None:
+    live, other, old = (
+        IdempotencyRecordFactory(expires_at=noon + timedelta(hours=hours)) for hours in (1, 2, -1)
+    )
+    assert extend(records(), [live.id, old.id], timedelta(days=7)) == {live.id}
+    found = {record.id: record.expires_at for record in records()}
+    assert found == {
+        live.id: live.expires_at + timedelta(days=7), other.id: other.expires_at, old.id: old.expires_at
+    }  # fmt: skip
+
+
+def test_delete_chosen_deletes_what_is_live_too(counts: list[tuple[int, str]]) -> None:
+    live, old, other = (*IdempotencyRecordFactory.create_batch(2), IdempotencyRecordFactory(expired=True))
+    assert delete_chosen(records(), [live.id, old.id]) == {live.id, old.id}
+    assert list(records()) == [other]
+    assert counts == [(2, "default")]
+
+
+@pytest.mark.parametrize(
+    "change", [delete_chosen, lambda records, ids: extend(records, ids, timedelta(days=7))]
+)
+@NOWAIT_DATABASES
+def test_record_in_use_is_neither_extended_nor_deleted(
+    parallel: Parallel, change: Callable[..., Any]
+) -> None:
+    held, free = IdempotencyRecordFactory.create_batch(2)
+    with transaction.atomic():
+        lock(held)
+        assert parallel.call(change, records(), [held.id, free.id]) == {free.id}
+    assert records().get(id=held.id).expires_at == held.expires_at
 
 
 def test_purge_chosen_deletes_only_what_is_chosen_and_has_expired(counts: list[tuple[int, str]]) -> None:

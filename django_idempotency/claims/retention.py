@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
@@ -78,16 +79,21 @@ def expire_now(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[U
     From then on their keys count as unused: a retry runs the operation again.
     """
     now = timezone.now()
-    with transaction.atomic(using=records.db):
-        free = set(_unlocked(records.filter(id__in=list(ids)).live(now)).values_list("id", flat=True))
-        for part in _by_id(records, free):
-            part.update(expires_at=now)
-    return free
+    return _change(records, records.live(now), ids, lambda part: part.update(expires_at=now))
+
+
+def extend(records: IdempotencyRecordQuerySet, ids: Iterable[UUID], period: timedelta) -> set[UUID]:
+    """Move the expiry of the live records with these ids by ``period``; return the ids of those that were free.
+
+    What has expired stays expired: its key may be in use for another request already.
+    """
+    later = F("expires_at") + period
+    return _change(records, records.live(timezone.now()), ids, lambda part: part.update(expires_at=later))
 
 
 def purge_chosen(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
     """Delete those of the records with these ids that have expired and that no operation holds; return their ids."""
-    return _delete_free(records.expired(timezone.now()), ids)
+    return delete_chosen(records.expired(timezone.now()), ids)
 
 
 def find(using: str, scope: str, key: str | None, batch_size: int) -> Iterator[list[Found]]:
@@ -109,19 +115,32 @@ def find(using: str, scope: str, key: str | None, batch_size: int) -> Iterator[l
         page = records.filter(id__gt=rows[-1][0]).order_by("id")
 
 
-def forget(using: str, ids: Iterable[UUID]) -> set[UUID]:
-    """Delete those of the records with these ids that no operation holds, expired or not; return their ids.
+def delete_chosen(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
+    """Delete the records with these ids, live ones too, unless an operation holds them; return their ids.
 
-    From then on their keys count as unused: a retry runs the operation again.
+    A retry of a deleted operation runs it again.
     """
-    return _delete_free(IdempotencyRecord.objects.using(using).all(), ids)
-
-
-def _delete_free(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
     with transaction.atomic(using=records.db):
-        free = set(_unlocked(records.filter(id__in=list(ids))).values_list("id", flat=True))
+        free = _lock_free(records, ids)
         _delete(records, free)
     return free
+
+
+def _change(
+    records: IdempotencyRecordQuerySet,
+    wanted: IdempotencyRecordQuerySet,
+    ids: Iterable[UUID],
+    change: Callable[[IdempotencyRecordQuerySet], object],
+) -> set[UUID]:
+    with transaction.atomic(using=records.db):
+        free = _lock_free(wanted, ids)
+        for part in _by_id(records, free):
+            change(part)
+    return free
+
+
+def _lock_free(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
+    return set(_unlocked(records.filter(id__in=list(ids))).values_list("id", flat=True))
 
 
 def _can_skip(using: str) -> bool:

@@ -13,13 +13,14 @@ from ninja.operation import AsyncOperation, Operation
 from ninja.signature.utils import get_typed_signature
 from ninja.utils import contribute_operation_callback
 
+from django_idempotency.calls import Call, active, is_active
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.contrib.ninja_schema import described
 from django_idempotency.core.operations import Claim, Outcome, Snapshot
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import finished
-from django_idempotency.guards import Call, Policy, ViewWork, active, is_active
+from django_idempotency.guards import Policy, ViewWork
 from django_idempotency.http import replay_of
 from django_idempotency.options import Options
 from django_idempotency.refusals import refusal

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from django_idempotency.claims.retention import find, forget
+from django_idempotency.claims.retention import delete_chosen, find
 from django_idempotency.management.arguments import batch_size, chosen_database, some_text
+from django_idempotency.models import IdempotencyRecord
 
 
 class Command(BaseCommand):
@@ -56,11 +57,12 @@ def _work(using: str, options: dict[str, Any]) -> dict[str, Any]:
         "deleted": 0,
         "held": 0,
     }
+    records = IdempotencyRecord.objects.using(using).all()
     for batch in find(using, options["scope"], options["key"], options["batch_size"]):
         report["found"] += len(batch)
         report["live"] += sum(found.live for found in batch)
         if not options["dry_run"]:
-            gone = forget(using, [found.id for found in batch])
+            gone = delete_chosen(records, [found.id for found in batch])
             report["deleted"] += len(gone)
             report["held"] += len(batch) - len(gone)
     return report

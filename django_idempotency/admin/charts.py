@@ -1,0 +1,119 @@
+"""Two charts, drawn by the server as SVG: claims of the last day, and expiries around now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.core.cache import cache
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext_lazy as _
+
+from django_idempotency.admin.ranges import capped_count
+from django_idempotency.admin.texts import Text, number
+from django_idempotency.conf import conf
+from django_idempotency.models import IdempotencyRecordQuerySet
+
+BAR_LIMIT = 100_000
+CACHE_SECONDS = 60
+HOUR = timedelta(hours=1)
+WIDTH, HEIGHT, PITCH = 600, 96, 25
+_TICKS_EVERY = 6
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One hour: where its bar stands in the picture, and what it says in the table."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    hour: str
+    count: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture of records per hour, and the same numbers as rows of a table."""
+
+    name: str
+    title: Text
+    note: Text
+    bars: list[Bar]
+    ticks: list[tuple[int, str]]
+    now: int | None
+    most: str
+
+    width, height = WIDTH, HEIGHT
+
+
+def charts(records: IdempotencyRecordQuerySet) -> list[Chart]:
+    """Return the charts; their counts are a minute old at most."""
+    hour = timezone.localtime().replace(minute=0, second=0, microsecond=0)
+    retention = conf.RETENTION if isinstance(conf.RETENTION, timedelta) else timedelta(seconds=conf.RETENTION)
+    claimed, expiring = _hours(hour, -23, 1), _hours(hour, -8, 16)
+    # A claim sets the expiry to its own time plus the retention: so the expiry index tells when records were claimed.
+    return [
+        _chart(
+            "claimed", _("Claimed per hour"), _("Last 24 hours; what is kept for RETENTION."),
+            claimed, _counts(records, "claimed", [start + retention for start in claimed]), None,
+        ),
+        _chart(
+            "expiring", _("Expiring per hour"), _("Before now: awaiting the purge."),
+            expiring, _counts(records, "expiring", expiring), hour,
+        ),
+    ]  # fmt: skip
+
+
+def _hours(hour: datetime, first: int, end: int) -> list[datetime]:
+    return [hour + number * HOUR for number in range(first, end)]
+
+
+def _counts(records: IdempotencyRecordQuerySet, name: str, hours: list[datetime]) -> list[int]:
+    """Count each hour's range of the expiry index up to BAR_LIMIT."""
+    key = f"django_idempotency.admin.{records.db}.{name}.{hours[0].timestamp():.0f}"
+    return _remembered(
+        key, lambda: [capped_count(records.expiring(start, start + HOUR), BAR_LIMIT) for start in hours]
+    )
+
+
+def _remembered(key: str, count: Callable[[], list[int]]) -> list[int]:
+    """Return what was counted less than a minute ago, kept as text; a cache that fails is done without."""
+    with suppress(Exception):  # each backend has its own
+        kept = cache.get(key)
+        if isinstance(kept, str):
+            return list(json.loads(kept))
+    counted = count()
+    with suppress(Exception):
+        cache.set(key, json.dumps(counted), CACHE_SECONDS)
+    return counted
+
+
+def _chart(
+    name: str,
+    title: Text,
+    note: Text,
+    hours: list[datetime],
+    counts: list[int],
+    now: datetime | None,
+) -> Chart:
+    most = max([*counts, 1])
+    marks = list(_marks(hours, counts, most, now))
+    ticks = [(at * PITCH + PITCH // 2, date_format(hour, "H:i")) for at, hour in enumerate(hours)]
+    line = None if now is None else hours.index(now) * PITCH
+    return Chart(name, title, note, marks, ticks[::_TICKS_EVERY], line, number(most, BAR_LIMIT))
+
+
+def _marks(hours: list[datetime], counts: list[int], most: int, now: datetime | None) -> Iterator[Bar]:
+    for at, (hour, count) in enumerate(zip(hours, counts, strict=True)):
+        # One record among thousands still is to be seen.
+        height = max(2, round(count / most * (HEIGHT - 8))) if count else 0
+        kind = "overdue" if now is not None and hour < now else "due"
+        label = date_format(hour, "j M H:i")
+        yield Bar(at * PITCH + 3, HEIGHT - height, PITCH - 6, height, label, number(count, BAR_LIMIT), kind)

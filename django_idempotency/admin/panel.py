@@ -1,0 +1,143 @@
+"""The panel above the list: what there is, what is about to expire, and whether the purge keeps up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from django.db import connections
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.timesince import timesince
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_idempotency.admin.charts import Chart, charts
+from django_idempotency.admin.ranges import (
+    COUNT_LIMIT,
+    PROBE_LIMIT,
+    by_owner,
+    capped_count,
+    in_expiry,
+    unfinished,
+)
+from django_idempotency.admin.texts import Text, number
+from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+
+PURGE_IS_LATE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that leads to its records."""
+
+    label: Text
+    value: str
+    note: Text
+    query: str
+    tone: str = "calm"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Everything above the list; ``late`` tells for how long the oldest expired record has waited, if too long."""
+
+    tiles: list[Tile]
+    charts: list[Chart]
+    late: str | None
+    empty: bool
+
+
+def panel(records: IdempotencyRecordQuerySet, order_column: int | None) -> Panel:
+    """Return the panel; each query counts to a limit, or reads one end of an index."""
+    oldest = records.order_by("expires_at").values_list("expires_at", flat=True).first()
+    now = timezone.now()
+    waiting = now - oldest if oldest is not None and oldest <= now else None
+    tiles = [
+        *_expiry_tiles(records),
+        *_owner_tiles(records),
+        _oldest_tile(oldest if waiting else None, now, order_column),
+        _size_tile(records.db),
+    ]
+    late = timesince(oldest, now, depth=1) if oldest and waiting and waiting > PURGE_IS_LATE else None
+    return Panel(tiles, charts(records) if oldest else [], late, empty=oldest is None)
+
+
+def _expiry_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
+    counts = {value: capped_count(in_expiry(records, value)) for value in ("live", "soon", "expired")}
+    shown = {value: number(count, COUNT_LIMIT) for value, count in counts.items()}
+    return [
+        Tile(_("Live"), shown["live"], _("keys that bind"), _query(expiry="live")),
+        Tile(_("Expiring soon"), shown["soon"], _("within 1 hour"), _query(expiry="soon")),
+        Tile(_("Expired"), shown["expired"], _("awaiting the purge"), _query(expiry="expired")),
+    ]
+
+
+def _owner_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
+    """Return what is unfinished; of PostgreSQL's claims without a row there is nothing to see."""
+    held, free = by_owner(records.live())
+    unknown = capped_count(unfinished(records.live()).filter(state=IdempotencyRecord.State.UNKNOWN))
+    tiles = [
+        Tile(
+            _("In progress") if free is not None else _("In progress or interrupted"),
+            number(len(held), PROBE_LIMIT),
+            _("their owner holds the lock") if free is not None else _("this database does not tell"),
+            _query(expiry="live", state="in_progress"),
+        )
+    ]
+    if free is not None:
+        tone = "warn" if free else "calm"
+        query = _query(expiry="live", state="interrupted")
+        tiles.append(
+            Tile(_("Interrupted"), number(len(free), PROBE_LIMIT), _("a retry runs at once"), query, tone)
+        )
+    if unknown:
+        query = _query(expiry="live", state="unknown")
+        tiles.append(
+            Tile(_("Outcome unknown"), number(unknown, COUNT_LIMIT), _("to be settled"), query, "alarm")
+        )
+    return tiles
+
+
+def _oldest_tile(oldest: datetime | None, now: datetime, order_column: int | None) -> Tile:
+    order = {} if order_column is None else {"o": str(order_column)}
+    query = _query(expiry="expired", **order)
+    if oldest is None:
+        return Tile(_("Oldest expired"), "–", _("nothing awaits the purge"), query)
+    tone = "alarm" if now - oldest > PURGE_IS_LATE else "calm"
+    return Tile(_("Oldest expired"), timesince(oldest, now, depth=1), _("ago"), query, tone)
+
+
+def _size_tile(using: str) -> Tile:
+    note = (
+        gettext("the whole database file")
+        if connections[using].vendor == "sqlite"
+        else gettext("table and indexes")
+    )
+    return Tile(_("Kept on disk"), str(filesizeformat(_bytes_kept(using))), note, "?")
+
+
+_SIZES = {
+    "postgresql": "SELECT pg_total_relation_size(%s::regclass)",
+    "mysql": "SELECT data_length + index_length FROM information_schema.tables "
+    "WHERE table_schema = DATABASE() AND table_name = %s",
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size() WHERE %s <> ''",
+}
+
+
+def _bytes_kept(using: str) -> int:
+    """Ask the database for the table's size as it knows it, without reading the table."""
+    connection = connections[using]
+    if connection.vendor not in _SIZES:
+        return 0
+    table = IdempotencyRecord._meta.db_table
+    named = connection.ops.quote_name(table) if connection.vendor == "postgresql" else table
+    with connection.cursor() as cursor:
+        cursor.execute(_SIZES[connection.vendor], [named])
+        row = cursor.fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def _query(**parameters: str) -> str:
+    return f"?{urlencode(parameters)}"
