@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.door_checks import check_views
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.rest_framework import IdempotencyMixin
 from example_project.shop.models import Product
 from tests.doors import views
 from tests.doors.conftest import replayed
@@ -84,6 +85,83 @@ def test_key_scope_and_fingerprint_are_callables_of_the_request() -> None:
     assert (replayed(again), again.content) == (True, first.content)
     assert IdempotencyRecord.objects.get().scope.startswith("the%20provider ")
     assert not replayed(post(view, key=None, body={}))
+
+
+def drf_above(**options: Any) -> Any:
+    return idempotent(**options)(views.api_function(lambda view: view))
+
+
+def drf_below(**options: Any) -> Any:
+    return views.api_function(idempotent(**options))
+
+
+def drf_call(view: Any, body: Any, key: str | None = "k") -> Any:
+    response = post(lambda request: view(request, act="201"), key, body)
+    return response.render() if hasattr(response, "render") else response
+
+
+@pytest.mark.parametrize("door", [drf_above, drf_below])
+def test_callables_are_asked_in_drf_too(door: Any) -> None:
+    view = door(
+        key=lambda request: request.data.get("event"),
+        scope=lambda request: "the provider",
+        fingerprint=lambda request: "always the same",
+    )
+    first = drf_call(view, {"event": "e1"}, key=None)
+    again = drf_call(view, {"event": "e1", "sent_again": True}, key="ignored")
+    assert (replayed(again), again.content) == (True, first.content)
+    assert IdempotencyRecord.objects.get().scope.startswith("the%20provider ")
+    assert not replayed(drf_call(view, {}, key=None))
+
+
+@pytest.mark.parametrize("door", [drf_above, drf_below])
+def test_fields_are_ignored_in_drf_too(door: Any) -> None:
+    view = door(ignore_fields=["sent_at"])
+    drf_call(view, {"amount": 1, "sent_at": 1})
+    assert replayed(drf_call(view, {"amount": 1, "sent_at": 2}))
+    assert drf_call(view, {"amount": 2, "sent_at": 1}).status_code == 422
+
+
+class Owned(IdempotencyMixin, views.Api):
+    """Asks for the object's owner again before a replay."""
+
+    @idempotent(required=True)
+    def post(self, request: Request, act: str) -> HttpResponseBase:
+        return views.answer(act)
+
+    def authorize_idempotent_replay(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise PermissionDenied
+
+
+def test_tuned_handler_still_asks_its_view_before_a_replay() -> None:
+    view = Owned.as_view()
+    assert drf_call(view, {}).status_code == 201
+    assert drf_call(view, {}).status_code == 403
+
+
+def test_hook_of_the_view_counts_where_the_decorator_says_nothing() -> None:
+    class Provider(Owned):
+        def get_idempotency_scope(self, request: Request) -> str:
+            return "hook"
+
+        def get_idempotency_fingerprint(self, request: Request) -> str:
+            return "same"
+
+        def get_idempotency_key(self, request: Request) -> str | None:
+            key: str | None = request.data.get("event")
+            return key
+
+        @idempotent(ignore_fields=["other"])
+        def post(self, request: Request, act: str) -> HttpResponseBase:
+            return views.answer(act)
+
+        def authorize_idempotent_replay(self, request: Request, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    view = Provider.as_view()
+    assert replayed(drf_call(view, {"event": "e"}, key=None)) is False
+    assert replayed(drf_call(view, {"event": "e", "more": 1}, key=None)) is True
+    assert IdempotencyRecord.objects.get().scope.startswith("hook ")
 
 
 def test_ignored_fields_do_not_count() -> None:

@@ -15,6 +15,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Doors below a callback that they cannot mark: Django itself refuses async views under ATOMIC_REQUESTS.
 UNMARKED_ASYNC = {"async-handler", "async-ninja"}
+STORES_WHAT_IS_RAISED = {
+    "mixin", "drf-handler", "drf-as-view", "above-api-view", "below-api-view", "action-below", "action-above",
+    "mixin-and-action", "mixin-and-decorator", "site-drf", "site-viewset", "site-api-view", "site-mixin",
+    "ninja", "async-ninja",
+}  # fmt: skip
 CROWD = 32
 
 
@@ -62,6 +67,15 @@ def test_returned_4xx_is_stored_with_its_writes(door: Door, atomic_requests: boo
     assert (first.status_code, replayed(first)) == (409, False)
     assert (retry.status_code, replayed(retry), retry.content) == (409, True, first.content)
     assert effects() == 1
+
+
+def test_raised_4xx_is_stored_without_its_writes_by_frameworks_and_not_at_all_elsewhere(
+    door: Door, atomic_requests: bool
+) -> None:
+    first, retry = door.send("missing"), door.send("missing")
+    assert (first.status_code, retry.status_code, effects()) == (404, 404, 0)
+    assert replayed(retry) is (door.name in STORES_WHAT_IS_RAISED)
+    assert IdempotencyRecord.objects.completed().count() == (door.name in STORES_WHAT_IS_RAISED)
 
 
 def test_not_stored_answer_leaves_no_effect(door: Door, atomic_requests: bool) -> None:
