@@ -206,6 +206,30 @@ def test_every_isolation_level_has_one_effect(
     assert_one_effect_each(watch, answers)
 
 
+@pytest.mark.vendors("postgresql")
+def test_operation_finished_since_the_snapshot_runs_again_and_replays(
+    parallel: Parallel, isolation: str
+) -> None:
+    """The lock is free and the record unseen, so the view runs; the INSERT meets the record (40001)."""
+    ours, theirs, answers = Watch(), Watch(), []
+
+    def finish_theirs(execute: Any, sql: str, *args: Any) -> Any:
+        if IdempotencyRecord._meta.db_table in sql and not answers:
+            answers.append("")
+            snapshot()
+            answers[0] = parallel.call(attempt, "k0", theirs)
+        return execute(sql, *args)
+
+    def snapshot() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    with connection.execute_wrapper(finish_theirs):
+        assert attempt("k0", ours) == answers[0]
+    assert (ours.runs.total(), theirs.runs.total()) == (1, 1)
+    assert_one_effect_each(ours, [set(answers)])
+
+
 def test_crowd_on_one_key_has_one_effect(parallel: Parallel) -> None:
     watch = Watch()
     answers = race(parallel, lambda number, turn: attempt(f"k{turn}", watch))
