@@ -103,14 +103,22 @@ def venv(name: str, python: str, *requirements: str) -> Path:
 
 
 def provide(database: str) -> None:
-    """Install the server where that takes apt-get and root, or raise Unavailable."""
-    if database != "mariadb" or shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin"):
+    """Install what the tests of a database need by apt-get, or raise Unavailable if its server is missing."""
+    if database == "mariadb":
+        _install("mariadbd", *MARIADB)
+    elif database == "postgres":
+        with contextlib.suppress(Unavailable):  # only the tests that need the pooler are skipped then
+            _install("pgbouncer", "pgbouncer")
+
+
+def _install(program: str, *packages: str) -> None:
+    if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise Unavailable(f"mariadbd is missing: apt-get install {' '.join(MARIADB)}")
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *MARIADB]
+        raise Unavailable(f"{program} is missing: apt-get install {' '.join(packages)}")
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
     if not _apt(install) and not (_apt(["apt-get", "update", "-qq"]) and _apt(install)):
-        raise Unavailable(f"apt-get could not install {' '.join(MARIADB)}")
+        raise Unavailable(f"apt-get could not install {' '.join(packages)}")
 
 
 def _apt(command: Sequence[str]) -> bool:

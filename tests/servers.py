@@ -90,6 +90,34 @@ def _postgres(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
+def pgbouncer(postgres: str, *, backends: int) -> Iterator[tuple[str, str]]:
+    """Run PgBouncer in transaction mode before the server in the folder `postgres`; give its own folder and port.
+
+    All clients share at most `backends` connections to the server for each database. Raises ServerMissing or
+    ServerFailed.
+    """
+    program = _program("pgbouncer", "apt-get install pgbouncer")
+    with tempfile.TemporaryDirectory(prefix="idem-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        folder, port = Path(path), "6432"
+        settings = {
+            "listen_addr": "",
+            "listen_port": port,
+            "unix_socket_dir": path,
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": str(backends),
+            "max_client_conn": "200",
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        databases = f"[databases]\n* = host={postgres} user=postgres\n[pgbouncer]\n"
+        (folder / "pgbouncer.ini").write_text(databases + "\n".join(lines), encoding="utf-8")
+        prefix = _unprivileged(folder, signal.SIGINT)
+        command = [*prefix, program, str(folder / "pgbouncer.ini")]
+        with _running(command, folder, (folder / f".s.PGSQL.{port}").exists, signal.SIGINT):
+            yield path, port
+
+
+@contextlib.contextmanager
 def _mariadb(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
     """Run a new MariaDB server whose root has no password, with one empty database."""
     daemon, install = (

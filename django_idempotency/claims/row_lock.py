@@ -7,18 +7,18 @@ view. If the owner dies, the database drops the lock with the connection, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
-from django_idempotency.claims.advisory import lock_and_read, try_lock
+from django_idempotency.claims.advisory import try_lock
 from django_idempotency.claims.base import ClaimLost, Claims, binding_answer, new_record, one_or_none
 from django_idempotency.claims.errors import is_lock_refused
 from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.exceptions import InProgress
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.models import IdempotencyRecord
 
 
 class RowLockClaims(Claims):
@@ -37,20 +37,12 @@ class RowLockClaims(Claims):
         return binding_answer(record, operation) or self._take_over(record, operation)
 
     def _lock(self, operation: Operation) -> IdempotencyRecord | None:
-        records = self._records().defer("request_payload")
-        try:
-            return self._lock_row(operation, records.select_for_update(nowait=True))
-        except DatabaseError as error:
-            raise _refusal(error) from error
-
-    def _lock_row(self, operation: Operation, records: IdempotencyRecordQuerySet) -> IdempotencyRecord | None:
-        """Lock it; on PostgreSQL with the advisory lock too, for ``claims.postgresql`` may run without seeing a row."""
-        if self.connection.vendor != "postgresql":
-            return one_or_none(records.filter(id=operation.id))
-        locked, record = lock_and_read(operation, records)
-        if not locked:
+        # First the lock that says who may run: a row locked by one who then leaves would refuse the one who stays.
+        if self.connection.vendor == "postgresql" and not try_lock(operation, self.using):
             raise InProgress
-        return record
+        records = self._records().filter(id=operation.id).defer("request_payload")
+        with _refusing():
+            return one_or_none(records.select_for_update(nowait=True))
 
     def _create(self, operation: Operation) -> None:
         """Put the row there, or find that somebody was faster.
@@ -59,13 +51,8 @@ class RowLockClaims(Claims):
         a running owner and makes the owner's own NOWAIT fail.
         """
         record = new_record(operation, timezone.now(), attempt=0)
-        try:
-            with self._without_waiting_for_a_peer(operation):
-                record.save(using=self.using, force_insert=True)
-        except IntegrityError:
-            return
-        except DatabaseError as error:
-            raise _refusal(error) from error
+        with suppress(IntegrityError), _refusing(), self._without_waiting_for_a_peer(operation):
+            record.save(using=self.using, force_insert=True)
 
     def _without_waiting_for_a_peer(self, operation: Operation) -> AbstractContextManager[None]:
         """Refuse an INSERT that would wait for the uncommitted row of a peer who inserts the same key."""
@@ -92,8 +79,15 @@ class RowLockClaims(Claims):
         return transaction.atomic(using=self.using) if self.connection.in_atomic_block else nullcontext()
 
 
-def _refusal(error: DatabaseError) -> Exception:
-    return InProgress() if is_lock_refused(error) else error
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn a refused lock into InProgress, and leave every other error as it is: its cause has the SQLSTATE."""
+    try:
+        yield
+    except DatabaseError as error:
+        if is_lock_refused(error):
+            raise InProgress from error
+        raise
 
 
 def _without_waiting(

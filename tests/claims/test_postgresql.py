@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_idempotency.claims.advisory import lock_number, running
 from django_idempotency.claims.base import ClaimLost, Claims
+from django_idempotency.claims.errors import error_code
 from django_idempotency.claims.postgresql import PostgreSQLClaims
 from django_idempotency.claims.row_lock import RowLockClaims
 from django_idempotency.core.operations import Claim, Operation, Snapshot, operation_id
@@ -128,7 +129,7 @@ def repeatable_read() -> None:
     """Take the transaction's snapshot now."""
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    assert not IdempotencyRecord.objects.exists()
+    IdempotencyRecord.objects.exists()
 
 
 def test_expired_record_that_a_stale_snapshot_cannot_see_is_not_run_beside(
@@ -140,6 +141,20 @@ def test_expired_record_that_a_stale_snapshot_cannot_see_is_not_run_beside(
         win(claims, operation())
         with pytest.raises(InProgress):
             parallel.call(retry, claims, operation())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_that_changed_since_the_snapshot_is_a_serialization_failure(
+    kind: type[Claims], parallel: Parallel
+) -> None:
+    """The execution knows it by its SQLSTATE, and runs again."""
+    IdempotencyRecordFactory(scope=SCOPE, key="k")
+    with transaction.atomic():
+        repeatable_read()
+        parallel.call(run, kind("default"), operation())
+        with pytest.raises(OperationalError) as caught, transaction.atomic():
+            kind("default").claim(operation())
+    assert error_code(caught.value) == "40001"
 
 
 def test_claim_of_an_inner_block_is_free_when_that_rolls_back(claims: Claims, parallel: Parallel) -> None:

@@ -42,6 +42,8 @@ def explore(protocols: Mapping[str, Protocol], clients: Sequence[Client], accide
                 waiting.append(after)
         if broken is None and all(client.step == "idle" for client in world.clients):
             broken = broken_for_a_retry(protocols, world, retried)
+            if not reached and world.accidents == accidents and not world.runs:
+                broken = "I8: all refused each other, and nobody ran"
         if broken:
             raise Violation("\n".join([broken, *way_to(world, parents)]))
     return Counts(len(parents), transitions, len(retried))

@@ -247,6 +247,27 @@ def test_row_claimed_without_the_advisory_lock_is_noticed_beside_a_stale_snapsho
     assert_caught("I3", RowLockAlone(), PostgreSQLRepeatableRead())
 
 
+class RowLockedAnyway(RowLockOnPostgreSQL):
+    """Both locks in one round trip: the row is taken for a moment though the advisory lock was refused."""
+
+    def lock(self, world: World, me: int) -> Worlds:
+        refused = any(other.advisory for other in world.others(me))
+        free = not any(other.row for other in world.others(me))
+        if refused and free:
+            yield world.step(me, "leave", row=True)
+        else:
+            yield from super().lock(world, me)
+
+    def leave(self, world: World, me: int) -> Worlds:
+        yield self.refused(world, me)
+
+
+def test_claims_that_refuse_each_other_until_none_is_left_are_noticed() -> None:
+    clients = [Client("wrong", "a", requests=1)] * 3
+    with pytest.raises(Violation, match=r"^I8: all refused each other"):
+        explore({"wrong": RowLockedAnyway()}, clients, accidents=0)
+
+
 class LockNotAsked(PostgreSQL):
     """No record is enough to run: the lock is tried, and its answer not read."""
 
