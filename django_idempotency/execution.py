@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
-from inspect import isawaitable
-from typing import Any
+from inspect import isawaitable, iscoroutine
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -56,16 +59,71 @@ async def aexecute_once(func: Callable[[], Any], **options: Any) -> Any:
     in one transaction; nobody else's calls do, for that thread works for this operation alone until it ends. A
     cancelled caller rolls back and leaves the key usable. The options are those of ``execute_once()``.
     """
-    return await sync_to_async(execute_once, thread_sensitive=True)(func, **options)
+    return await on_thread(execute_once, func, **options)
+
+
+async def on_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Await a blocking function on the one thread whose database connection the caller's async ORM calls use.
+
+    When the caller is cancelled, so is what ``finished()`` awaits there; what has not started yet never does.
+    """
+    caller = _Caller()
+
+    def call() -> Any:
+        token = _caller.set(caller)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _caller.reset(token)
+
+    try:
+        return await sync_to_async(call, thread_sensitive=True)()
+    except asyncio.CancelledError:
+        caller.leave()
+        raise
 
 
 def finished(value: Any) -> Any:
     """Return ``value``, or what it comes to if it has to be awaited, from a thread without a running event loop."""
-    return async_to_sync(_awaited)(value) if isawaitable(value) else value
+    if not isawaitable(value):
+        return value
+    caller = _caller.get(None) or _Caller()
+    if caller.is_gone:
+        _discard(value)
+    return async_to_sync(_awaited)(value, caller)
 
 
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
+@dataclass
+class _Caller:
+    """Who awaits an operation, and may go away before it starts, while it runs, or between two runs of it.
+
+    asgiref passes a cancellation on to the first run only, and only when that has started.
+    """
+
+    is_gone: bool = False
+    run: asyncio.Task[Any] | None = None
+
+    def leave(self) -> None:
+        self.is_gone = True
+        if self.run is not None:
+            self.run.cancel()
+
+
+_caller: ContextVar[_Caller] = ContextVar("idempotency_caller")
+
+
+async def _awaited(awaitable: Awaitable[Any], caller: _Caller) -> Any:
+    # The caller leaves on this loop too: between the look in finished() and this one he may have, after it he cancels.
+    if caller.is_gone:
+        _discard(awaitable)
+    caller.run = asyncio.current_task()
     return await awaitable
+
+
+def _discard(awaitable: Any) -> NoReturn:
+    if iscoroutine(awaitable):
+        awaitable.close()
+    raise asyncio.CancelledError
 
 
 class _FunctionWork:

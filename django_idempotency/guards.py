@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction
 from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -19,6 +19,7 @@ from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError, KeyMissing
+from django_idempotency.execution import on_thread
 from django_idempotency.http import (
     form_key,
     is_form,
@@ -137,7 +138,7 @@ def shadow(
     async def async_shadow(*args: Any, **kwargs: Any) -> Any:
         call = Call.of(view, args, kwargs)
         if is_concerned(call, options):
-            return await sync_to_async(answered, thread_sensitive=True)(call)
+            return await on_thread(answered, call)
         return await view(*args, **kwargs)
 
     return async_shadow if iscoroutinefunction(view) else sync_shadow

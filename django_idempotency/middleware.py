@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -27,7 +26,7 @@ from django_idempotency.calls import Call
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
 from django_idempotency.exceptions import IdempotencyError
-from django_idempotency.execution import finished
+from django_idempotency.execution import finished, on_thread
 from django_idempotency.guards import Policy, once
 from django_idempotency.options import Options
 from django_idempotency.refusals import refusal
@@ -61,7 +60,7 @@ class IdempotencyMiddleware(MiddlewareMixin):
     ) -> HttpResponseBase | None:
         if not _is_concerned(request, callback):
             return None
-        return await sync_to_async(_answer, thread_sensitive=True)(request, callback, args, kwargs)
+        return await on_thread(_answer, request, callback, args, kwargs)
 
 
 def is_under_paths(path: str) -> bool:

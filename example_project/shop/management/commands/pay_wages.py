@@ -1,6 +1,6 @@
 """Pay everybody's wages: the shop's door for what cron or a person starts, and starts again."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +10,7 @@ from django.db.models import F
 from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError
 from django_idempotency.execution import execute_once
 from example_project.shop import faults
+from example_project.shop.forms import DepositForm
 from example_project.shop.models import Wallet
 
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, run_id: str, amount: str, fault: str = "", **options: Any) -> None:
         """Pay once, and say the same each time."""
-        wage = positive(amount)
+        wage = money(amount)
 
         def pay() -> int:
             paid = Wallet.objects.update(balance=F("balance") + wage)
@@ -35,20 +36,17 @@ class Command(BaseCommand):
             return paid
 
         try:
-            paid = execute_once(pay, key=run_id, scope="pay wages", fingerprint=str(wage))
+            paid = execute_once(pay, key=run_id, scope="pay wages", fingerprint=f"{wage:.2f}")
         except FingerprintMismatch as error:
             raise CommandError(f"Run {run_id} paid another amount: choose another --run-id.") from error
         except IdempotencyError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Run {run_id}: {paid} wallets have got {wage:.2f} each.")
+        self.stdout.write(f"Run {run_id}: {wage:.2f} for each of {paid} wallets.")
 
 
-def positive(amount: str) -> Decimal:
+def money(amount: str) -> Decimal:
     """Return an amount of money; raise CommandError for anything else."""
-    try:
-        value = Decimal(amount).quantize(Decimal("0.01"))
-    except InvalidOperation:
-        value = Decimal(0)
-    if not 0 < value < 1_000_000:
-        raise CommandError(f"--amount is {amount}: give an amount of money, for example 12.50.")
-    return value
+    form = DepositForm({"amount": amount})
+    if not form.is_valid():
+        raise CommandError(f"--amount is {amount!r}: give an amount of money, for example 12.50.")
+    return Decimal(form.cleaned_data["amount"])

@@ -1,4 +1,4 @@
-"""Fill the shop: products, and two customers who can be played with at once."""
+"""Fill the shop: products, and two customers who can be played with at once, in a browser and by their tokens."""
 
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from example_project.shop.models import Product, Wallet
 
 PRODUCTS = {"Teapot": "19.90", "Cup": "4.50", "Green tea, 100 g": "7.20"}
 CUSTOMERS = ["alice", "bob"]
+FORM = "http://127.0.0.1:8000/shop/ is the order form: click twice, reload, go back and submit it again"
 CURL = """\
 curl -i http://127.0.0.1:8000/api/orders/ \\
      -H 'Authorization: Token {token}' -H 'Idempotency-Key: my-first-order' \\
@@ -34,10 +35,11 @@ class Command(BaseCommand):
         products = [seed_product(name, Decimal(price)) for name, price in PRODUCTS.items()]
         tokens = [seed_customer(name) for name in CUSTOMERS]
         for name, token in zip(CUSTOMERS, tokens, strict=True):
-            self.stdout.write(f"{name}: Token {token}")
+            self.stdout.write(f"{name}: password {name}, Token {token}")
         if settings.DEBUG or options["admin"]:
             seed_admin()
             self.stdout.write("admin: password admin at /admin/")
+        self.stdout.write(FORM)
         self.stdout.write(CURL.format(token=tokens[0], product=products[0].pk))
 
 
