@@ -153,6 +153,13 @@ def test_every_field_of_the_record_is_described() -> None:
     assert set(IdempotencyRecord.State.values) < set(re.findall(r"`(\w+)`", section))
 
 
+def test_every_threat_names_a_test_that_exists() -> None:
+    page = (TOP / "docs/guide/security.md").read_text(encoding="utf-8")
+    for _, _, test in rows(page, "Threats"):
+        file, _, name = test.partition("::")
+        assert re.search(rf"^def {name}\(", (TOP / file).read_text(encoding="utf-8"), re.MULTILINE), test
+
+
 # The public names
 
 

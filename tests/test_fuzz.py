@@ -178,4 +178,4 @@ def test_no_request_is_answered_with_a_500(
             f"\n{EXAMPLES} requests, each sent twice: {dict(statuses.most_common())}; not ours: {dict(others)}"
         )
     assert set(others) <= {"deep list", "deep object"}
-    assert IdempotencyRecord.objects.completed().count() > EXAMPLES // 4
+    assert IdempotencyRecord.objects.completed().count() > EXAMPLES // 10

@@ -92,7 +92,7 @@ FAULTS: dict[str, dict[str, str]] = {
     "cut within the answer": {"cut": "in the answer"},
     "killed after the write": {"fault": "kill-after-write"},
     "killed after COMMIT": {"fault": "kill-after-commit"},
-    "409 while running": {"fault": "sleep=2", "cut": "before the answer"},
+    "409 while running": {"fault": "sleep=1.5", "cut": "before the answer"},
 }
 
 # What a client does not retry by its own design, so that whoever called it has to: `requests`, below stripe, takes a

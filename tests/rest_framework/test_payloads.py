@@ -27,6 +27,7 @@ def test_parser_that_takes_any_bytes_gets_multipart_whole() -> None:
     assert first.json()["length"] > len(b"content")
     assert retry.content == first.content
     assert effects() == 1
+    assert IdempotencyRecord.objects.get().request_payload is None  # its passwords could not be told apart
     assert upload("/plain/", note="y").status_code == 422
 
 
