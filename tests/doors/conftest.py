@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import django
@@ -13,6 +14,8 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.urls import reverse
 
+from tests.conftest import Parallel
+from tests.doors.live import Pause
 from tests.doors.urls import DOORS, UNDER_MIDDLEWARE
 
 collect_ignore = [] if django.VERSION >= (6, 0) else ["test_background.py"]
@@ -51,3 +54,11 @@ def door(request: pytest.FixtureRequest, doors: None) -> Door:
 
 def replayed(response: HttpResponse) -> bool:
     return response.headers.get("Idempotent-Replayed") == "true"
+
+
+@pytest.fixture
+def pause(parallel: Parallel, tmp_path: Path) -> Iterator[Pause]:
+    """Give an accident ``pause``; whoever still stands there at the end of the test may go on."""
+    waiting = Pause(tmp_path / "pause")
+    yield waiting
+    waiting.file.unlink(missing_ok=True)

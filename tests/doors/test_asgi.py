@@ -85,11 +85,6 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Server(port, pid)
 
 
-@pytest.fixture
-def pause(tmp_path: Path) -> Pause:
-    return Pause(tmp_path / "pause")
-
-
 @pytest.mark.parametrize("door", ASYNC)
 def test_async_writes_are_in_the_transaction_of_the_record(
     door: str, server: Server, pause: Pause, parallel: Parallel

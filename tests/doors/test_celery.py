@@ -90,8 +90,8 @@ def test_many_deliveries_at_once_take_effect_once(workers: None) -> None:
 
 
 @pytest.mark.vendors("postgresql", "mysql")
-def test_duplicate_of_a_running_task_is_tried_again_later(workers: None, tmp_path: Path) -> None:
-    customer, pause = Customer(), Pause(tmp_path / "pause")
+def test_duplicate_of_a_running_task_is_tried_again_later(workers: None, pause: Pause) -> None:
+    customer = Customer()
     first = deliver(customer, "voucher", pause.fault)
     pause.pid()
     duplicate = deliver(customer, "voucher")
@@ -103,8 +103,10 @@ def test_duplicate_of_a_running_task_is_tried_again_later(workers: None, tmp_pat
     assert customer.deposits() == 1
 
 
-def test_task_whose_process_is_killed_in_the_middle_is_delivered_again(workers: None, tmp_path: Path) -> None:
-    customer, pause = Customer(), Pause(tmp_path / "pause")
+def test_task_whose_process_is_killed_in_the_middle_is_delivered_again(
+    workers: None, pause: Pause, tmp_path: Path
+) -> None:
+    customer = Customer()
     result = deliver(customer, "voucher", pause.fault)
     killed = pause.pid()
     pause.file.rename(tmp_path / "seen")
@@ -124,9 +126,9 @@ def test_task_whose_process_is_killed_after_the_commit_is_not_run_again(workers:
 
 @pytest.mark.once  # and slow: Redis gives the message to another when its time is over, not when the worker is dead
 def test_task_whose_whole_worker_is_killed_goes_to_the_next_worker(
-    broker: dict[str, str], tmp_path: Path
+    broker: dict[str, str], pause: Pause, tmp_path: Path
 ) -> None:
-    customer, pause = Customer(), Pause(tmp_path / "pause")
+    customer = Customer()
     quick = {**broker, "CELERY_VISIBILITY_TIMEOUT": "1"}
     with worker(tmp_path / "first.log", "own", **quick) as first:
         result = deliver(customer, "voucher", pause.fault, "own")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,9 +49,9 @@ def test_run_id_that_is_no_key_is_refused() -> None:
 
 
 @pytest.mark.vendors("postgresql", "mysql")
-def test_run_that_is_still_going_is_left_alone(settings: Any, parallel: Parallel, tmp_path: Path) -> None:
+def test_run_that_is_still_going_is_left_alone(settings: Any, parallel: Parallel, pause: Pause) -> None:
     settings.SHOP_FAULTS = True
-    customer, pause = Customer(), Pause(tmp_path / "pause")
+    customer = Customer()
     first = parallel.start(lambda: pay(fault=pause.fault))
     pause.pid()
     with pytest.raises(CommandError, match="still running"):

@@ -6,7 +6,6 @@ import io
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,10 +222,10 @@ def test_event_of_an_unknown_customer_is_looked_at_again_next_time() -> None:
 
 @pytest.mark.vendors("postgresql", "mysql")
 def test_event_that_is_being_handled_is_asked_for_again(
-    settings: Any, parallel: Parallel, tmp_path: Path
+    settings: Any, parallel: Parallel, pause: Pause
 ) -> None:
     settings.SHOP_FAULTS = True
-    customer, pause = Customer(), Pause(tmp_path / "pause")
+    customer = Customer()
     first = parallel.start(lambda: deliver(event(customer.user.username), **{"X-Shop-Fault": pause.fault}))
     pause.pid()
     second = deliver(event(customer.user.username))
