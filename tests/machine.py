@@ -19,7 +19,11 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 DEV = TOP / ".dev"
-MARIADB = ("mariadb-server-core", "mariadb-client-core")
+#: What takes apt-get: a program to look for, and the packages that bring it.
+DEBIAN = {
+    "mariadb": ("mariadbd", ("mariadb-server-core", "mariadb-client-core")),
+    "browser": ("chromium", ("chromium",)),
+}
 CALL_SECONDS = 780.0
 TIMED_OUT = 124
 
@@ -102,15 +106,16 @@ def venv(name: str, python: str, *requirements: str) -> Path:
     return interpreter
 
 
-def provide(database: str) -> None:
-    """Install the server where that takes apt-get and root, or raise Unavailable."""
-    if database != "mariadb" or shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin"):
+def provide(name: str) -> None:
+    """Install a server or the browser where that takes apt-get and root, or raise Unavailable."""
+    program, packages = DEBIAN.get(name, ("", ()))
+    if not program or shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise Unavailable(f"mariadbd is missing: apt-get install {' '.join(MARIADB)}")
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *MARIADB]
+        raise Unavailable(f"{program} is missing: apt-get install {' '.join(packages)}")
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
     if not _apt(install) and not (_apt(["apt-get", "update", "-qq"]) and _apt(install)):
-        raise Unavailable(f"apt-get could not install {' '.join(MARIADB)}")
+        raise Unavailable(f"apt-get could not install {' '.join(packages)}")
 
 
 def _apt(command: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ for the back button as people's browsers do, so go back with ``page.go_back(wait
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +21,16 @@ from pytest_django.live_server_helper import LiveServer
 from tests.browser.views import PAUSE
 from tests.doors.conftest import MIDDLEWARE
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 SECONDS = 20
 
 
