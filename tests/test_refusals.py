@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -37,9 +38,7 @@ def test_page_speaks_of_a_form_and_not_of_keys(kind: type[IdempotencyError]) -> 
 def test_page_has_nothing_that_a_strict_policy_forbids(kind: type[IdempotencyError]) -> None:
     said = page(kind())
     assert '<link rel="stylesheet" href="/static/django_idempotency/refused.css">' in said
-    assert [
-        word for word in ("<style", "style=", "<script", " on") if word in said.partition("<main>")[0]
-    ] == []
+    assert re.findall(r"<style|<script|style=|\son\w+=", said) == []
 
 
 def test_page_says_to_reload_only_where_that_helps() -> None:
