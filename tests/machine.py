@@ -19,7 +19,12 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 DEV = TOP / ".dev"
-MARIADB = ("mariadb-server-core", "mariadb-client-core")
+#: What takes apt-get: a program to look for, and the packages that bring it.
+DEBIAN = {
+    "mariadb": ("mariadbd", ("mariadb-server-core", "mariadb-client-core")),
+    "pooler": ("pgbouncer", ("pgbouncer",)),
+    "browser": ("chromium", ("chromium",)),
+}
 CALL_SECONDS = 780.0
 TIMED_OUT = 124
 
@@ -102,17 +107,13 @@ def venv(name: str, python: str, *requirements: str) -> Path:
     return interpreter
 
 
-def provide(database: str) -> None:
-    """Install what the tests of a database need by apt-get, or raise Unavailable if its server is missing."""
-    if database == "mariadb":
-        _install("mariadbd", *MARIADB)
-    elif database == "postgres":
-        with contextlib.suppress(Unavailable):  # only the tests that need the pooler are skipped then
-            _install("pgbouncer", "pgbouncer")
-
-
-def _install(program: str, *packages: str) -> None:
-    if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
+def provide(name: str) -> None:
+    """Install a server or the browser where that takes apt-get and root, or raise Unavailable."""
+    if name == "postgres":
+        with contextlib.suppress(Unavailable):  # without the pooler, only its own tests are skipped
+            provide("pooler")
+    program, packages = DEBIAN.get(name, ("", ()))
+    if not program or shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Unavailable(f"{program} is missing: apt-get install {' '.join(packages)}")

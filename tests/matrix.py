@@ -14,6 +14,8 @@ from tests.machine import DEV, Unavailable, environment, provide, run, venv
 ROWS = {"py311-django52": ("3.11", "Django~=5.2.0"), "py313-django61": ("3.13", "Django~=6.1.0")}
 NEWEST = "py313-django61"
 DATABASES = ("sqlite", "postgres", "mariadb")
+BROWSER = "browser"
+BROWSER_TESTS, BROWSER_DATABASE = "tests/browser", "postgres"
 NO_TESTS = 5
 
 
@@ -47,20 +49,21 @@ def any_venv() -> Path:
     raise Unavailable(reason)
 
 
-def call(row: str, database: str, arguments: Sequence[str]) -> Result:
-    """Run pytest once, beside its database, measured by coverage on the newest row."""
+def call(row: str, database: str, arguments: Sequence[str], name: str = "") -> Result:
+    """Run pytest once, beside its database, measured by coverage on the newest row; ``name`` goes into the summary."""
     python = row_venv(row)
-    report = DEV / "reports" / f"{row}-{database}.xml"
+    name = name or database
+    report = DEV / "reports" / f"{row}-{name}.xml"
     report.unlink(missing_ok=True)
     measure = ["-m", "coverage", "run"] if row == NEWEST else []
     pytest = [str(python), *measure, "-m", "pytest", f"--junit-xml={report}", *arguments]
-    print(f"== {row} {database}", flush=True)
+    print(f"== {row} {name}", flush=True)
     started = time.monotonic()
     beside = [str(python), "-m", "tests.servers", database, "--durable", "--"]
     code = run([*beside, *pytest], environment(python))
     if code == os.EX_UNAVAILABLE:
-        return skipped(row, database, "its server is missing")
-    return judge(Result(row, database, seconds=time.monotonic() - started), code, report)
+        return skipped(row, name, "its server is missing")
+    return judge(Result(row, name, seconds=time.monotonic() - started), code, report)
 
 
 def judge(result: Result, code: int, report: Path) -> Result:
@@ -98,11 +101,23 @@ def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[st
         no_row = reason_against(row_venv, row)
         for database in databases:
             reason = no_row or no_server[database]
-            once = [] if database == databases[0] else ["-m", "not once"]
+            once = "" if database == databases[0] else " and not once"
+            # pytest collects a folder that is named, ignored or not: then the marker keeps its tests out.
+            own = [f"--ignore={BROWSER_TESTS}", "-m", f"not {BROWSER}{once}"]
             results.append(
-                skipped(row, database, reason) if reason else call(row, database, [*once, *arguments])
+                skipped(row, database, reason) if reason else call(row, database, [*own, *arguments])
             )
+    if NEWEST in rows and BROWSER_DATABASE in databases:
+        results.append(in_browser(arguments))
     return results
+
+
+def in_browser(arguments: Sequence[str]) -> Result:
+    """Run the browser's tests in a call of their own: Playwright runs an event loop on the thread of the tests."""
+    reason = reason_against(row_venv, NEWEST) or reason_against(provide, BROWSER)
+    if reason:
+        return skipped(NEWEST, BROWSER, reason)
+    return call(NEWEST, BROWSER_DATABASE, ["-m", BROWSER, *(arguments or [BROWSER_TESTS])], BROWSER)
 
 
 def reason_against(provider: Callable[[str], object], name: str) -> str:
