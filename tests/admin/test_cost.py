@@ -115,8 +115,8 @@ def test_page_of_a_record_and_its_bytes_are_look_ups(admin_client: Client) -> No
 def test_list_panel_and_actions_read_20000_records_by_index(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Half of the table would be worth a scan; 10,000 of millions are not, nor are 500 of these.
-    monkeypatch.setattr(ranges, "COUNT_LIMIT", 500)
+    # Half of the table would be worth a scan; 10,000 of millions are not, nor are 100 of these.
+    monkeypatch.setattr(ranges, "COUNT_LIMIT", 100)
     monkeypatch.setattr(actions, "ACTION_LIMIT", 50)
     fill(20_000)
     found = [sql for query in QUERIES for sql in statements(admin_client, **query)]
@@ -134,11 +134,11 @@ def test_list_panel_and_actions_read_20000_records_by_index(
     found += [
         query["sql"] for query in queries if query["sql"].startswith("SELECT") and TABLE in query["sql"]
     ]
-    for sql in dict.fromkeys(map(without_values, found)):
+    for sql in {without_dates(sql): sql for sql in found}.values():
         plan = plan_of(sql)
         assert not re.search(SCANS[connection.vendor], plan), f"{sql}\n{plan}"
 
 
-def without_values(sql: str) -> str:
-    """Return the statement with one date for all dates, so that what is the same is explained once."""
-    return re.sub("'[0-9-]+ [0-9:.+]+'", f"'{timezone.now():%Y-%m-%d %H:%M:%S}'", sql)
+def without_dates(sql: str) -> str:
+    """Return what tells one statement from another, so that those of another second are not explained again."""
+    return re.sub("'[0-9-]+ [0-9:.+]+'", "?", sql)
