@@ -16,6 +16,7 @@ from django_idempotency.claims.liveness import interrupted
 from django_idempotency.core.operations import operation_id
 from django_idempotency.models import IdempotencyRecord
 
+_BULKY = ("request_payload", "response_body", "response_headers")
 _SCOPES_TRIED = 20
 
 
@@ -49,7 +50,7 @@ class RecordChangeList(ChangeList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[IdempotencyRecord]:
         found = super().get_queryset(request, *args, **kwargs)
         self.looked_at_last = hasattr(request, LOOKED_AT_LAST)
-        return found
+        return found.defer(*_BULKY)
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

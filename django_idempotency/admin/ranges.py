@@ -8,7 +8,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.db import connections
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -71,9 +70,7 @@ def within(records: IdempotencyRecordQuerySet, edge: datetime | None) -> Idempot
 
 
 def unfinished(records: IdempotencyRecordQuerySet) -> IdempotencyRecordQuerySet:
-    """Return what is unfinished, by the partial index; without one (MariaDB) among those that expire last."""
-    if not connections[records.db].features.supports_partial_indexes:
-        records = within(records, edge_of(records))
+    """Return what is unfinished, by its own index, and of that what expires last."""
     found = records.unfinished()
     return within(found, edge_of(found))
 

@@ -53,8 +53,8 @@ class IdempotencyRecordAdminMixin(Detail, Actions):
         return super().media + Media(css={"all": ["django_idempotency/admin.css"]})
 
     def get_queryset(self, request: HttpRequest) -> IdempotencyRecordQuerySet:
-        records: Any = super().get_queryset(request).using(record_alias())
-        return records.defer("request_payload", "response_body", "response_headers")
+        records: Any = super().get_queryset(request)
+        return records.using(record_alias())
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordChangeList]:
         return RecordChangeList

@@ -48,16 +48,18 @@ def at(moment: datetime, text: str) -> SafeString:
 
 
 def relative(moment: datetime, now: datetime) -> str:
-    """Return "in 3 hours" or "2 days ago"."""
+    """Return "in 3 hours", "2 days ago" or, about the last minute, "just now"."""
+    if timedelta(0) <= now - moment < timedelta(minutes=1):
+        return gettext("just now")
     if moment > now:
         return gettext("in %s") % timeuntil(moment, now, depth=1)
     return gettext("%s ago") % timesince(moment, now, depth=1)
 
 
 def duration(span: timedelta) -> str:
-    """Return a run's length in milliseconds, or in seconds from ten on."""
+    """Return a run's length in milliseconds, or in seconds from one on."""
     milliseconds = round(span / timedelta(milliseconds=1))
-    return f"{milliseconds} ms" if milliseconds < 10_000 else f"{localize(round(milliseconds / 1000, 1))} s"
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{localize(round(milliseconds / 1000, 1))} s"
 
 
 def number(count: int, limit: int) -> str:
