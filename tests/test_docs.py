@@ -27,7 +27,7 @@ from django_idempotency import checks, door_checks, exceptions, neighbour_checks
 from django_idempotency.conf import Defaults
 from django_idempotency.core.operations import Claim
 from django_idempotency.http import problem_of
-from django_idempotency.management.commands import forget_idempotency_records
+from django_idempotency.management.commands import forget_idempotency_records, idempotency_conformance
 from django_idempotency.management.commands.purge_idempotency_records import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -43,6 +43,7 @@ README = (TOP / "README.md").read_text(encoding="utf-8")
 REFERENCE = (TOP / "docs/reference.md").read_text(encoding="utf-8")
 PURGE = "purge_idempotency_records"
 FORGET = "forget_idempotency_records"
+CONFORMANCE = "idempotency_conformance"
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -135,11 +136,11 @@ def test_every_check_is_described() -> None:
     assert {row[0] for row in rows(REFERENCE, "Checks")} == set(ids)
 
 
-@pytest.mark.parametrize("name", [PURGE, FORGET])
+@pytest.mark.parametrize("name", [PURGE, FORGET, CONFORMANCE])
 def test_every_option_of_a_command_is_described(name: str) -> None:
     def options(command: BaseCommand) -> list[str]:
         parser = command.create_parser("manage.py", name)
-        return [action.option_strings[-1] for action in parser._actions]
+        return [[action.dest, *action.option_strings][-1] for action in parser._actions]
 
     django = options(BaseCommand())
     own = [option for option in options(OWN_COMMANDS[name]()) if option not in django]
@@ -290,6 +291,7 @@ def test_extra_that_the_readme_installs_exists() -> None:
 OWN_COMMANDS: dict[str, type[BaseCommand]] = {
     PURGE: Command,
     FORGET: forget_idempotency_records.Command,
+    CONFORMANCE: idempotency_conformance.Command,
     "migrate": migrate.Command,
     "check": check.Command,
 }
@@ -302,7 +304,8 @@ def test_management_commands_are_understood() -> None:
     assert {line.split()[0] for line in typed} == set(OWN_COMMANDS)
     for line in typed:
         name, *options = line.split()
-        OWN_COMMANDS[name]().create_parser("manage.py", name).parse_args(options)
+        url = ["http://localhost/"] if name == CONFORMANCE else []
+        OWN_COMMANDS[name]().create_parser("manage.py", name).parse_args([*url, *options])
 
 
 @pytest.mark.django_db
