@@ -12,9 +12,11 @@ from django.core.management import CommandError, call_command
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import override_settings
 from django.urls import path, reverse
+from django.views.generic import RedirectView
 from pytest_django.live_server_helper import LiveServer
 
-from django_idempotency.conformance import ROWS, Endpoint, run
+from django_idempotency.conformance import ROWS, run
+from django_idempotency.endpoints import Endpoint
 from tests.doors import urls as doors
 from tests.views import effect
 
@@ -50,6 +52,7 @@ urlpatterns = [
     *doors.urlpatterns,
     path("unguarded/", unguarded, name="unguarded"),
     path("careless/", careless, name="careless"),
+    path("fragile", RedirectView.as_view(url="/fragile/", permanent=True)),
     path("fragile/", fragile, name="fragile"),
 ]
 
@@ -89,6 +92,11 @@ def test_missing_key_is_told_where_one_is_required(base: str, required: bool) ->
     with override_settings(IDEMPOTENCY=own):
         found = failed(Endpoint(base + reverse("function", args=["201"]), required=True))
     assert found == (set() if required else {"I12"})
+
+
+def test_redirect_is_no_success(base: str) -> None:
+    (first, *_) = run(Endpoint(base + reverse("fragile").rstrip("/")))
+    assert (first.outcome, "give that URL" in first.reason) == ("fail", True)
 
 
 def test_strict_form_passes_too(base: str) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_idempotency.conformance import Endpoint, Result, Unreachable, run
+from django_idempotency.conformance import Result, run
+from django_idempotency.endpoints import Endpoint, Unreachable
 
 
 class Command(BaseCommand):
