@@ -11,16 +11,22 @@ import inspect
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
+from django_idempotency.callbacks import handler_options, is_bare, is_marked
 from django_idempotency.conf import conf
 from django_idempotency.http import BODY_OMITTED_HEADER, header_names, retention_of
+from django_idempotency.middleware import is_under_paths
+from django_idempotency.options import EXEMPT, Options, options_of
+from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, finds_keys
 from django_idempotency.rest_framework.mixins import IdempotencyMixin
 
+_MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
 _BARE = r"^[!#-+\-.-~][!-+\-.-~]*$"
 _STRICT = r'^"([!#-\[\]-~]|\\["\\])([ !#-\[\]-~]|\\["\\])*"$'
 
@@ -51,14 +57,16 @@ REFUSALS = {
 
 
 class IdempotentViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
-    """Describes every view that has the mixin, on top of what any other extension makes of it."""
+    """Describes the guarded operations of every view, on top of what any other extension makes of it."""
 
-    target_class = "django_idempotency.rest_framework.mixins.IdempotencyMixin"
+    target_class = "rest_framework.views.APIView"
     match_subclasses = True
     priority = 1000
 
     def view_replacement(self) -> Any:
-        return _described(self._replaced_by_others())
+        callback = self.target_callback
+        on_site = _MIDDLEWARE in settings.MIDDLEWARE and not is_marked(callback) and is_bare(callback)
+        return _described(self._replaced_by_others(), options_of(callback), on_site)
 
     def _replaced_by_others(self) -> type[Any]:
         others = [each for each in self._registry if each is not type(self) and each._matches(self.target)]
@@ -68,7 +76,7 @@ class IdempotentViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
         return first(self.target_callback).view_replacement()
 
 
-def _described(view: type[Any]) -> type[Any]:
+def _described(view: type[Any], options: Options | None, on_site: bool) -> type[Any]:
     """Return a view of the same name whose schema, wherever it was set, adds what is true of guarded operations."""
 
     class Described(view):  # type: ignore[misc]
@@ -77,7 +85,7 @@ def _described(view: type[Any]) -> type[Any]:
         @property
         def schema(self) -> Any:
             own = vars(self).get("_schema_of_method")
-            return GuardedSchema(super().schema if own is None else own, self)
+            return GuardedSchema(super().schema if own is None else own, self, options, on_site)
 
         @schema.setter
         def schema(self, schema: Any) -> None:
@@ -93,10 +101,12 @@ def _described(view: type[Any]) -> type[Any]:
 class GuardedSchema(AutoSchema):
     """Stands before a view's own schema and completes the operation that it gives."""
 
-    def __init__(self, inner: Any, view: IdempotencyMixin) -> None:
+    def __init__(self, inner: Any, view: Any, options: Options | None, on_site: bool) -> None:
         super().__init__()
         self.inner = inner
         self.guarded = view
+        self.options = options
+        self.on_site = on_site
 
     def get_operation(
         self, path: str, path_regex: str, path_prefix: str, method: str, registry: ComponentRegistry
@@ -105,16 +115,29 @@ class GuardedSchema(AutoSchema):
         operation = self.inner.get_operation(path, path_regex, path_prefix, method, registry)
         if operation and operation.get("description") == _OWN_DOC:  # of a view that has none
             del operation["description"]
-        if operation and method.upper() in conf.prefer(self.guarded.idempotency_methods, "METHODS"):
-            complete(operation, self.guarded, registry)
+        hooks = self._hooks(path, method)
+        if operation and hooks and method.upper() in conf.prefer(hooks.idempotency_methods, "METHODS"):
+            complete(operation, hooks, registry)
         return operation
 
+    def _hooks(self, path: str, method: str) -> IdempotencyHooks | None:
+        """Return what counts for an operation, or None if no door guards it."""
+        view = self.guarded
+        handler = getattr(view, getattr(view, "action", None) or method.lower(), None)
+        if getattr(handler, EXEMPT, False):
+            return None
+        base = view if isinstance(view, IdempotencyHooks) else IdempotencyHooks()
+        options = handler_options(handler) or self.options or getattr(view, "_idempotency_options", None)
+        if options is not None:
+            return TunedHooks(options, base)
+        return base if base is view or (self.on_site and is_under_paths(path)) else None
 
-def complete(operation: dict[str, Any], view: IdempotencyMixin, registry: ComponentRegistry) -> None:
+
+def complete(operation: dict[str, Any], view: IdempotencyHooks, registry: ComponentRegistry) -> None:
     """Add to an operation of a schema what is true of every request to it that carries a key."""
     described = [operation["description"]] if operation.get("description") else []
     operation["description"] = "\n\n".join([*described, _policy(view)])
-    if type(view).get_idempotency_key is IdempotencyMixin.get_idempotency_key:
+    if not finds_keys(view):
         _add_parameter(operation.setdefault("parameters", []), view)
     responses = operation.setdefault("responses", {})
     for code, response in responses.items():
@@ -125,7 +148,7 @@ def complete(operation: dict[str, Any], view: IdempotencyMixin, registry: Compon
         _add_refusal(responses, code, description, content)
 
 
-def _policy(view: IdempotencyMixin) -> str:
+def _policy(view: IdempotencyHooks) -> str:
     retention: timedelta = retention_of(conf.prefer(view.idempotency_retention, "RETENTION"))
     seconds = (
         f"{retention.total_seconds():g}" if retention.microseconds else str(int(retention.total_seconds()))
@@ -137,7 +160,7 @@ def _policy(view: IdempotencyMixin) -> str:
     return f"{policy} See <{conf.DOCUMENTATION_URL}>." if conf.DOCUMENTATION_URL else policy
 
 
-def _add_parameter(parameters: list[dict[str, Any]], view: IdempotencyMixin) -> None:
+def _add_parameter(parameters: list[dict[str, Any]], view: IdempotencyHooks) -> None:
     names = header_names()
     taken = {parameter["name"].lower() for parameter in parameters if parameter.get("in") == "header"}
     if taken.isdisjoint(name.lower() for name in names):
@@ -159,7 +182,7 @@ def _add_parameter(parameters: list[dict[str, Any]], view: IdempotencyMixin) -> 
         )
 
 
-def _replay_headers(view: IdempotencyMixin) -> dict[str, Any]:
+def _replay_headers(view: IdempotencyHooks) -> dict[str, Any]:
     told = {conf.REPLAY_HEADER: "`true` when this is the first answer once more."}
     if not conf.prefer(view.idempotency_store_body, "STORE_BODY"):
         told[BODY_OMITTED_HEADER] = "`true` when the first answer's body was not kept."

@@ -95,12 +95,13 @@ def may_be_keyed(hooks: IdempotencyHooks, request: HttpRequest) -> bool:
         return False
     if conf.prefer(hooks.idempotency_required, "REQUIRED") or raw_key(request) is not None:
         return True
-    return _finds_keys(hooks)
+    return finds_keys(hooks)
 
 
-def _finds_keys(hooks: IdempotencyHooks) -> bool:
+def finds_keys(hooks: IdempotencyHooks) -> bool:
+    """Tell whether a key may stand elsewhere than in its header."""
     if isinstance(hooks, TunedHooks):
-        return hooks.options.key is not None or _finds_keys(hooks.base)
+        return hooks.options.key is not None or finds_keys(hooks.base)
     return _overrides(hooks, "key")
 
 
