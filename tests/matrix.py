@@ -102,6 +102,7 @@ def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[st
         for database in databases:
             reason = no_row or no_server[database]
             once = "" if database == databases[0] else " and not once"
+            once += " and not processes" if row != rows[-1] else ""
             # pytest collects a folder that is named, ignored or not: then the marker keeps its tests out.
             own = [f"--ignore={BROWSER_TESTS}", "-m", f"not {BROWSER}{once}"]
             results.append(

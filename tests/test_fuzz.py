@@ -21,7 +21,11 @@ from tests.factories import ProductFactory, TokenFactory, WalletFactory
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(60 + EXAMPLES // 20)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(60 + EXAMPLES // 20),
+    pytest.mark.processes,
+]
 
 NEW = "a key of its own"
 

@@ -23,7 +23,11 @@ from tests.conftest import Parallel
 from tests.servers import ServerMissing, pgbouncer
 from tests.test_races import Watch, assert_one_effect_each, attempt, race
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.vendors("postgresql")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.vendors("postgresql"),
+    pytest.mark.processes,
+]
 
 BACKENDS = 4
 

@@ -20,7 +20,7 @@ from example_project.stage import Answer, gunicorn
 from tests.conftest import Parallel
 from tests.factories import ProductFactory, TokenFactory
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300), pytest.mark.processes]
 
 ROUNDS, CROWD = 50, 32
 KILLS = ["kill-after-write", "kill-before-commit", "kill-after-commit"]

@@ -22,7 +22,7 @@ from tests.clients.proxy import Proxy
 from tests.factories import ProductFactory, TokenFactory
 from tests.test_docs import TOP, rows
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300), pytest.mark.processes]
 
 NOTE = "sent once"
 RETRIES = 5

@@ -18,7 +18,7 @@ from example_project.stage import Answer, uvicorn
 from tests.conftest import Parallel
 from tests.doors.live import AMOUNT, LIVE_DOORS, Customer, Pause, environment, wait_for
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240), pytest.mark.processes]
 
 CROWD = 32
 REQUESTS, CLIENTS, HANG_UPS = 1000, 8, 5

@@ -20,7 +20,7 @@ from example_project.stage import ROOT, stop
 from tests import servers
 from tests.doors.live import AMOUNT, Customer, Pause, environment, wait_for
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240), pytest.mark.processes]
 
 WAIT_SECONDS = 60
 
@@ -121,23 +121,4 @@ def test_task_whose_process_is_killed_in_the_middle_is_delivered_again(
 def test_task_whose_process_is_killed_after_the_commit_is_not_run_again(workers: None) -> None:
     customer = Customer()
     assert values(deliver(customer, "voucher", "kill-after-commit")) == ["5.00"]
-    assert customer.deposits() == 1
-
-
-@pytest.mark.once  # and slow: Redis gives the message to another when its time is over, not when the worker is dead
-def test_task_whose_whole_worker_is_killed_goes_to_the_next_worker(
-    broker: dict[str, str], pause: Pause, tmp_path: Path
-) -> None:
-    customer = Customer()
-    quick = {**broker, "CELERY_VISIBILITY_TIMEOUT": "1"}
-    with worker(tmp_path / "first.log", "own", **quick) as first:
-        result = deliver(customer, "voucher", pause.fault, "own")
-        pause.pid()
-        os.killpg(first.pid, signal.SIGKILL)
-    pause.file.rename(tmp_path / "seen")
-    assert customer.deposits() == 0
-    with worker(tmp_path / "second.log", "own", **quick):
-        pause.pid()
-        pause.end()
-        assert values(result) == ["5.00"]
     assert customer.deposits() == 1

@@ -482,7 +482,7 @@ def test_refusal_is_a_page_for_a_browser_and_a_problem_for_a_program(accept: str
     refused = form(view, {"idempotency_key": "k", "amount": "2"}, Accept=accept)
     assert refused.status_code == 422
     assert refused.headers["Content-Type"].startswith("text/html" if page else "application/problem+json")
-    assert b"already used" in refused.content
+    assert b"fingerprint-mismatch" in refused.content
 
 
 def test_refusal_is_a_problem_where_the_project_has_no_templates() -> None:

@@ -15,7 +15,7 @@ from django_idempotency.models import IdempotencyRecord
 from example_project.stage import Answer, gunicorn, uvicorn
 from tests.doors.live import LIVE_DOORS, Customer, LiveDoor, environment
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.processes]
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 KILLS = ["kill-after-write", "kill-before-commit", "kill-after-commit"]

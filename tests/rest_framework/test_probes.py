@@ -20,7 +20,11 @@ from example_project.shop.api import OrderViewSet
 from example_project.shop.models import Order
 from tests.factories import ProductFactory, TokenFactory
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("atomic_requests")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("atomic_requests"),
+    pytest.mark.processes,
+]
 
 SECRET = "only Alice reads this"
 GUESSED = ["1", "order-1", "test", "00000000-0000-0000-0000-000000000000"]
