@@ -20,7 +20,7 @@ from django_idempotency.endpoints import Endpoint
 from tests.doors import urls as doors
 from tests.views import effect
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes, pytest.mark.once]
 
 MIDDLEWARE = [
     *(name for name in project.MIDDLEWARE if "Csrf" not in name),

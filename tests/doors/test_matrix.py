@@ -89,6 +89,7 @@ def test_key_is_refused_before_anything_is_looked_up(door: Door) -> None:
     assert effects() == 0
 
 
+@pytest.mark.vendors("postgresql", "sqlite")  # MariaDB has its crowd in tests/test_server.py
 def test_simultaneous_requests_have_one_effect(door: Door, parallel: Parallel) -> None:
     answers = parallel.at_once(CROWD, lambda number: door.send())
     counted = Counter(answer.status_code for answer in answers)
