@@ -102,7 +102,7 @@ def handler_options(handler: Any) -> Options | None:
     if own is not None:
         return own
     cells = getattr(getattr(handler, "__func__", handler), "__closure__", None) or ()
-    found = (options_of(cell.cell_contents) for cell in cells)
+    found = (options_of(cell.cell_contents) for cell in cells if _is_filled(cell))
     return next((options for options in found if options is not None), None)
 
 

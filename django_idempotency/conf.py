@@ -68,6 +68,11 @@ class Conf(Defaults):
         """Return a view's own value, or the setting ``name`` where the view has none."""
         return getattr(self, name) if own is None else own
 
+    def retention(self, own: float | timedelta | None) -> timedelta:
+        """Return a view's own retention, in seconds or as a timedelta, or that of the setting."""
+        value = self.prefer(own, "RETENTION")
+        return value if isinstance(value, timedelta) else timedelta(seconds=value)
+
     def hook(self, name: str) -> Callable[..., Any] | None:
         """Return the callable behind a setting that takes a callable or its dotted path, or None."""
         value: Hook = getattr(self, name)

@@ -146,14 +146,18 @@ def _operation(
 ) -> Operation:
     if not isinstance(key, str):
         raise KeyInvalid(f"The key of an operation must be a str, and this one is a {type(key).__name__}.")
-    lifetime = conf.prefer(retention, "RETENTION")
+    for name, value in (("scope", scope), ("fingerprint", fingerprint or "")):
+        if not isinstance(value, str):
+            raise TypeError(
+                f"The {name} of an operation must be a str, and this one is a {type(value).__name__}."
+            )
     return Operation(
         scope=f"function:{quote(scope, safe=':@.+~-_', errors='surrogatepass')}",
         key=checked_key(key, max_length=conf.KEY_MAX_LENGTH),
         fingerprint=fingerprint_of(
             ("function", b"" if fingerprint is None else fingerprint.encode("utf-8", "surrogatepass"))
         ),
-        retention=lifetime if isinstance(lifetime, timedelta) else timedelta(seconds=lifetime),
+        retention=conf.retention(retention),
     )
 
 

@@ -18,18 +18,17 @@ from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.engine import execute
-from django_idempotency.exceptions import IdempotencyError, KeyMissing
+from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import on_thread
 from django_idempotency.http import (
     form_key,
     is_form,
     is_stored,
     operation_for,
+    outcome_of,
     raw_key,
     replay_of,
-    retention_of,
-    snapshot_of,
-    valid_key,
+    wanted_key,
 )
 from django_idempotency.options import Options
 from django_idempotency.refusals import refusal
@@ -54,11 +53,7 @@ class Policy:
     def key(self, request: HttpRequest) -> str | None:
         """Return the valid key of a request, or None for one that needs none; raise KeyMissing or KeyInvalid."""
         raw = self.options.key(request) if self.options.key else form_key(request) or raw_key(request)
-        if raw is not None:
-            return valid_key(str(raw))
-        if conf.prefer(self.options.required, "REQUIRED"):
-            raise KeyMissing
-        return None
+        return wanted_key(raw, required=conf.prefer(self.options.required, "REQUIRED"))
 
     def wait_seconds(self, request: HttpRequest) -> float:
         """Return how long a duplicate waits: people who click twice wait for the page, programs as they are told."""
@@ -75,15 +70,14 @@ class Policy:
             principal=self._principal(request),
             payload=str(fingerprint(request)) if fingerprint else payload.digest,
             kept=payload.kept if conf.STORE_REQUEST_PAYLOAD else None,
-            retention=retention_of(conf.prefer(self.options.retention, "RETENTION")),
+            retention=conf.retention(self.options.retention),
         )
 
     def outcome(self, response: HttpResponseBase) -> Outcome[HttpResponseBase]:
-        stored = self.options.store(response) if self.options.store else is_stored(response)
-        if not stored:
-            return Outcome(response, None)
-        keep_body = conf.prefer(self.options.store_body, "STORE_BODY")
-        return Outcome(response, snapshot_of(response, keep_body=keep_body))
+        stored = (self.options.store or is_stored)(response)
+        return outcome_of(
+            response, stored=stored, keep_body=conf.prefer(self.options.store_body, "STORE_BODY")
+        )
 
     def _principal(self, request: HttpRequest) -> str:
         scope = self.options.scope or conf.hook("SCOPE")
@@ -167,13 +161,17 @@ def guarded(call: Call, options: Options, *, non_atomic: Collection[str] = ()) -
 def once(call: Call, policy: Policy, key: str) -> HttpResponseBase:
     """Answer a keyed call with what its one execution answered; raise what refuses it."""
     with active(call.request):
-        result = execute(
-            policy.operation(call.request, key),
-            ViewWork(call, policy),
-            using=record_alias(),
-            wait=policy.wait_seconds(call.request),
-        )
+        result = executed(call, policy, key, ViewWork)
     return replay_of(result) if isinstance(result, Snapshot) else result.answer
+
+
+def executed(
+    call: Call, policy: Policy, key: str, work: Callable[[Call, Policy], ViewWork]
+) -> Outcome[HttpResponseBase] | Snapshot:
+    """Run a keyed call through the engine; ``work`` is made when the body is read, so that it can be rewound."""
+    operation = policy.operation(call.request, key)
+    wait = policy.wait_seconds(call.request)
+    return execute(operation, work(call, policy), using=record_alias(), wait=wait)
 
 
 def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBase:

@@ -15,7 +15,7 @@ from django_idempotency.bodies import FORM, MULTIPART
 from django_idempotency.conf import FORM_FIELD, conf
 from django_idempotency.core.fingerprints import fingerprint
 from django_idempotency.core.keys import parse_key
-from django_idempotency.core.operations import Operation, Snapshot
+from django_idempotency.core.operations import Operation, Outcome, Snapshot
 from django_idempotency.core.payloads import redactor_for
 from django_idempotency.exceptions import (
     FingerprintMismatch,
@@ -104,6 +104,15 @@ def valid_key(raw: str) -> str:
     return key
 
 
+def wanted_key(raw: str | None, *, required: bool) -> str | None:
+    """Return the valid key of a request, or None for one that needs none; raise KeyMissing or KeyInvalid."""
+    if raw is not None:
+        return valid_key(str(raw))
+    if required:
+        raise KeyMissing
+    return None
+
+
 def operation_for(
     request: HttpRequest, *, key: str, principal: str, payload: str, kept: bytes | None, retention: timedelta
 ) -> Operation:
@@ -119,11 +128,6 @@ def operation_for(
         path=path + _kept_query(request),
         request_payload=kept,
     )
-
-
-def retention_of(value: float | timedelta) -> timedelta:
-    """Return a retention given in seconds or as a timedelta."""
-    return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
 
 def is_stored(response: HttpResponseBase) -> bool:
@@ -145,6 +149,11 @@ def snapshot_of(response: HttpResponseBase, *, keep_body: bool) -> Snapshot:
     if body is not None and len(body) > conf.MAX_BODY_BYTES:
         body = None
     return Snapshot(response.status_code, headers, body)
+
+
+def outcome_of(response: HttpResponseBase, *, stored: bool, keep_body: bool) -> Outcome[HttpResponseBase]:
+    """Return what an execution came to that answered ``response``, finished and rendered."""
+    return Outcome(response, snapshot_of(response, keep_body=keep_body) if stored else None)
 
 
 def replay_of(snapshot: Snapshot) -> HttpResponse:

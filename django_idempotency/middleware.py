@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -77,14 +77,20 @@ class _Target:
     drf: bool
 
 
-@lru_cache(maxsize=4096)
 def _target(callback: Callable[..., Any]) -> _Target | None:
     """Return what to call, or None where the middleware stands aside."""
+    return _cached_target(callback) if isinstance(callback, Hashable) else _found_target(callback)
+
+
+def _found_target(callback: Callable[..., Any]) -> _Target | None:
     if is_marked(callback):
         return None
     if is_bare(callback):
         return _Target(rebuilt(callback, Options()), inside=True, drf=is_drf(class_of(callback)))
     return None if authenticates_inside(callback) else _Target(callback, inside=False, drf=False)
+
+
+_cached_target = lru_cache(maxsize=4096)(_found_target)
 
 
 def _is_concerned(request: HttpRequest, callback: Callable[..., Any]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections
 
 ATOMIC_REQUESTS = "ATOMIC_REQUESTS"
@@ -20,6 +22,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not applies(item)])
     items[:] = [item for item in items if applies(item)]
+
+
+def printed(command: str, *arguments: str) -> str:
+    """Return what a management command prints."""
+    out = io.StringIO()
+    call_command(command, *arguments, stdout=out)
+    return out.getvalue()
 
 
 class Parallel:

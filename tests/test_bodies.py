@@ -8,11 +8,12 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
 from django.test.client import encode_multipart
 
-from django_idempotency.bodies import multipart_payload, read_payload, rewind
+from django_idempotency.bodies import Restart, multipart_payload, read_payload, rewind
 from django_idempotency.core.fingerprints import Part, canonical_multipart
 
 pytestmark = pytest.mark.once
@@ -143,6 +144,31 @@ def test_file_is_left_at_its_start_and_rewound() -> None:
     rewind(request)
     assert request.FILES["file"].read() == b"data"
     assert b"data" not in (payload.kept or b"")
+
+
+class Session(SessionBase):
+    """Reads one visit from its store."""
+
+    def load(self) -> dict[str, Any]:
+        return {"visits": [1]}
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["as stored", "changed before"])
+def test_restart_finds_the_session_as_it_was_before_the_first_run(changed: bool) -> None:
+    request = post({})
+    request.session = Session("stored-session")
+    assert request.session["visits"] == [1]  # a middleware has looked at it
+    if changed:
+        request.session["visits"] = [1, 2]
+    before = request.session.modified
+    restart = Restart(request)
+    for _ in range(2):  # and once more: a second roll-back is no less one
+        request.session["visits"].append("spoiled")
+        request.session["more"] = request.extra = "spoiled"
+        restart.restore()
+        assert dict(request.session.items()) == {"visits": [1, 2] if changed else [1]}
+        assert request.session.modified is before
+        assert not hasattr(request, "extra")
 
 
 def test_boundary_does_not_count() -> None:

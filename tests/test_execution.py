@@ -131,6 +131,16 @@ def test_key_that_is_no_text_is_refused_by_name(key: Any) -> None:
         once(key=key)
 
 
+@pytest.mark.parametrize("wrong", [{"scope": None}, {"scope": 7}, {"fingerprint": 10}, {"fingerprint": b"x"}])
+def test_scope_or_fingerprint_that_is_no_text_is_an_error_that_names_it(wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(
+        TypeError, match=f"The {name} .* must be a str, and this one is a {type(value).__name__}"
+    ):
+        once(**wrong)
+    assert effects() == 0
+
+
 @pytest.mark.parametrize("retention", [60, timedelta(minutes=1)])
 def test_retention_is_seconds_or_a_timedelta(retention: Any) -> None:
     once(retention=retention)

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_idempotency.models import IdempotencyRecord
-from tests.conftest import Parallel
+from tests.conftest import Parallel, printed
 from tests.factories import IdempotencyRecordFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,9 +30,7 @@ OTHERS = [
 
 
 def forget(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command("forget_idempotency_records", *arguments, stdout=out)
-    return out.getvalue()
+    return printed("forget_idempotency_records", *arguments)
 
 
 def report(*arguments: str) -> dict[str, Any]:

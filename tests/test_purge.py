@@ -9,20 +9,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command, execute_from_command_line
+from django.core.management import CommandError, execute_from_command_line
 from django.utils import timezone
 
 from django_idempotency.management.commands import purge_idempotency_records as command
 from django_idempotency.models import IdempotencyRecord
+from tests.conftest import printed
 from tests.factories import IdempotencyRecordFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def purge(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command("purge_idempotency_records", *arguments, stdout=out)
-    return out.getvalue()
+    return printed("purge_idempotency_records", *arguments)
 
 
 def report(*arguments: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQueryS
 LOOKED_AT_LAST = "idempotency_looked_at_last"
 
 
-class RecordFilter(SimpleListFilter):
+class RecordFilter(SimpleListFilter, ABC):
     """A filter with fixed choices; a value that is none of them is refused by the list."""
 
     choices_shown: dict[str, Text]
@@ -30,11 +31,11 @@ class RecordFilter(SimpleListFilter):
         value = self.value()
         return queryset if value is None else self.narrow(request, queryset, value)
 
+    @abstractmethod
     def narrow(
         self, request: HttpRequest, records: IdempotencyRecordQuerySet, value: str
     ) -> IdempotencyRecordQuerySet:
         """Return those of the records that the value is about."""
-        raise NotImplementedError
 
     def last(self, request: HttpRequest, records: IdempotencyRecordQuerySet) -> IdempotencyRecordQuerySet:
         """Bound what no index serves to the records that expire last; a search is bounded by its own index."""

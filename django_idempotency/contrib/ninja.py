@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, TypeVar, cast, overload
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from ninja.operation import AsyncOperation, Operation
@@ -14,13 +14,11 @@ from ninja.signature.utils import get_typed_signature
 from ninja.utils import contribute_operation_callback
 
 from django_idempotency.calls import Call, active, is_active
-from django_idempotency.claims.registry import record_alias
 from django_idempotency.contrib.ninja_schema import described
 from django_idempotency.core.operations import Claim, Outcome, Snapshot
-from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
-from django_idempotency.execution import finished
-from django_idempotency.guards import Policy, ViewWork
+from django_idempotency.execution import finished, on_thread
+from django_idempotency.guards import Policy, ViewWork, executed
 from django_idempotency.http import replay_of
 from django_idempotency.options import Options
 from django_idempotency.refusals import refusal
@@ -158,12 +156,7 @@ class _Guarded(Operation):
 
     def _once(self, call: Call, policy: Policy, key: str) -> HttpResponseBase:
         with active(call.request):
-            result = execute(
-                policy.operation(call.request, key),
-                _Work(call, policy, self),
-                using=record_alias(),
-                wait=policy.wait_seconds(call.request),
-            )
+            result = executed(call, policy, key, partial(_Work, self))
             if isinstance(result, Snapshot):
                 return self._withheld(call) or replay_of(result)
         return result.answer
@@ -199,7 +192,7 @@ class _AsyncGuarded(_Guarded, AsyncOperation):
         if self._is_unconcerned(request):
             return await AsyncOperation.run(self, request, **kw)
         refused = await AsyncOperation._run_checks(self, request)
-        return refused or await sync_to_async(self._answer, thread_sensitive=True)(request, kw)
+        return refused or await on_thread(self._answer, request, kw)
 
 
 _KINDS: dict[type, type[_Guarded]] = {Operation: _Guarded, AsyncOperation: _AsyncGuarded}
@@ -218,7 +211,7 @@ class _Policy(Policy):
 class _Work(ViewWork):
     """An operation's function as work for the engine: what it raises is answered by the API's exception handlers."""
 
-    def __init__(self, call: Call, policy: Policy, operation: _Guarded) -> None:
+    def __init__(self, operation: _Guarded, call: Call, policy: Policy) -> None:
         super().__init__(call, policy)
         self.operation = operation
 

@@ -8,7 +8,6 @@ replaces nothing of theirs: the key's header, the refusals, the headers of a rep
 from __future__ import annotations
 
 import inspect
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +19,7 @@ from rest_framework.views import exception_handler
 
 from django_idempotency.callbacks import handler_options, is_bare, is_marked
 from django_idempotency.conf import conf
-from django_idempotency.http import BODY_OMITTED_HEADER, header_names, retention_of
+from django_idempotency.http import BODY_OMITTED_HEADER, header_names
 from django_idempotency.middleware import is_under_paths
 from django_idempotency.options import EXEMPT, Options, options_of
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, finds_keys
@@ -65,8 +64,9 @@ class IdempotentViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
 
     def view_replacement(self) -> Any:
         callback = self.target_callback
+        view, options = self._replaced_by_others(), options_of(callback)
         on_site = _MIDDLEWARE in settings.MIDDLEWARE and not is_marked(callback) and is_bare(callback)
-        return _described(self._replaced_by_others(), options_of(callback), on_site)
+        return _described(view, options, on_site) if on_site or options or _is_guarded(view) else view
 
     def _replaced_by_others(self) -> type[Any]:
         others = [each for each in self._registry if each is not type(self) and each._matches(self.target)]
@@ -74,6 +74,12 @@ class IdempotentViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
             return self.target
         first = max(others, key=lambda each: each.priority)
         return first(self.target_callback).view_replacement()
+
+
+def _is_guarded(view: type[Any]) -> bool:
+    """Tell whether a class says itself that handlers of it are guarded; all others are left to drf-spectacular."""
+    names = (value for cls in view.__mro__ for value in vars(cls).values())
+    return issubclass(view, IdempotencyHooks) or any(handler_options(value) for value in names)
 
 
 def _described(view: type[Any], options: Options | None, on_site: bool) -> type[Any]:
@@ -149,7 +155,7 @@ def complete(operation: dict[str, Any], view: IdempotencyHooks, registry: Compon
 
 
 def _policy(view: IdempotencyHooks) -> str:
-    retention: timedelta = retention_of(conf.prefer(view.idempotency_retention, "RETENTION"))
+    retention = conf.retention(view.idempotency_retention)
     seconds = (
         f"{retention.total_seconds():g}" if retention.microseconds else str(int(retention.total_seconds()))
     )

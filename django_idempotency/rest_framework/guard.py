@@ -20,8 +20,8 @@ from django_idempotency.calls import active
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
 from django_idempotency.engine import execute
-from django_idempotency.exceptions import IdempotencyError, KeyMissing
-from django_idempotency.http import operation_for, replay_of, retention_of, snapshot_of, valid_key
+from django_idempotency.exceptions import IdempotencyError
+from django_idempotency.http import operation_for, outcome_of, replay_of, wanted_key
 from django_idempotency.rest_framework.exceptions import IdempotencyAPIException, as_problem
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks
 from django_idempotency.rest_framework.payloads import payload_of
@@ -64,9 +64,8 @@ class GuardedCall:
             if key is None:
                 return self._unguarded(request, *args, **kwargs)
             operation = self._operation(request, key)
-            work = HandlerWork(
-                self, request, args, kwargs
-            )  # after the body was read, so that it can be rewound
+            # After the body was read, so that it can be rewound.
+            work = HandlerWork(self, request, args, kwargs)
             wait = conf.prefer(self.hooks.idempotency_wait_seconds, "WAIT_SECONDS")
             result = execute(operation, work, using=self.using, wait=wait)
         except IdempotencyError as error:
@@ -78,12 +77,8 @@ class GuardedCall:
         return answer
 
     def _key(self, request: Request) -> str | None:
-        raw = self.hooks.get_idempotency_key(request)
-        if raw is not None:
-            return valid_key(str(raw))
-        if conf.prefer(self.hooks.idempotency_required, "REQUIRED"):
-            raise KeyMissing
-        return None
+        required = conf.prefer(self.hooks.idempotency_required, "REQUIRED")
+        return wanted_key(self.hooks.get_idempotency_key(request), required=required)
 
     def _operation(self, request: Request, key: str) -> Operation:
         return operation_for(
@@ -92,7 +87,7 @@ class GuardedCall:
             principal=self.hooks.get_idempotency_scope(request),
             payload=self.hooks.get_idempotency_fingerprint(request),
             kept=payload_of(request).kept if conf.STORE_REQUEST_PAYLOAD else None,
-            retention=retention_of(conf.prefer(self.hooks.idempotency_retention, "RETENTION")),
+            retention=conf.retention(self.hooks.idempotency_retention),
         )
 
     def _unguarded(self, request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -137,10 +132,10 @@ class HandlerWork:
         if callable(render := getattr(final, "render", None)):
             final = render()
         hooks = self._hooks()
-        if not hooks.should_store_response(final):
-            return Outcome(final, None)
-        keep_body = conf.prefer(hooks.idempotency_store_body, "STORE_BODY")
-        return Outcome(final, snapshot_of(final, keep_body=keep_body))
+        stored = hooks.should_store_response(final)
+        return outcome_of(
+            final, stored=stored, keep_body=conf.prefer(hooks.idempotency_store_body, "STORE_BODY")
+        )
 
     def _hooks(self) -> IdempotencyHooks:
         """Return the hooks of the view that ran: a hook may look at what the handler left on its view."""

@@ -74,13 +74,9 @@ class TunedHooks(IdempotencyHooks):
     def get_idempotency_fingerprint(self, request: Request) -> str:
         if self.options.fingerprint:
             return str(self.options.fingerprint(request))
-        if (
-            self.options.ignore_fields is not None
-            and not conf.FINGERPRINT
-            and not _overrides(self.base, "fingerprint")
-        ):
-            return payload_of(request, self.options.ignore_fields).digest
-        return self.base.get_idempotency_fingerprint(request)
+        if _overrides(self.base, "fingerprint"):
+            return self.base.get_idempotency_fingerprint(request)
+        return super().get_idempotency_fingerprint(request)
 
     def should_store_response(self, response: HttpResponseBase) -> bool:
         return bool((self.options.store or self.base.should_store_response)(response))

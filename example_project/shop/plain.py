@@ -27,13 +27,7 @@ from example_project.shop.tokens import token_required
 @idempotent(required=True)
 def deposit(request: HttpRequest) -> JsonResponse:
     """Add ``amount`` to the caller's wallet, in a function."""
-    form = read(request)
-    if not form.is_valid():
-        return refused(form)
-    wallet = Wallet.objects.get(user=request.user.pk)
-    wallet.deposit(form.cleaned_data["amount"])
-    faults.strike(request)
-    return JsonResponse({"balance": wallet.balance}, status=201)
+    return add_money(request)
 
 
 @method_decorator([csrf_exempt, token_required], name="dispatch")
@@ -43,13 +37,7 @@ class DepositView(View):
     @idempotent(required=True)
     def post(self, request: HttpRequest) -> JsonResponse:
         """Add ``amount`` to the caller's wallet."""
-        form = read(request)
-        if not form.is_valid():
-            return refused(form)
-        wallet = Wallet.objects.get(user=request.user.pk)
-        wallet.deposit(form.cleaned_data["amount"])
-        faults.strike(request)
-        return JsonResponse({"balance": wallet.balance}, status=201)
+        return add_money(request)
 
 
 @csrf_exempt
@@ -58,13 +46,7 @@ class DepositView(View):
 @idempotent(required=True)
 async def adeposit(request: HttpRequest) -> JsonResponse:
     """Do the same with async ORM calls: they are in the transaction of the record."""
-    form = read(request)
-    if not form.is_valid():
-        return refused(form)
-    wallet = await Wallet.objects.aget(user=request.user.pk)
-    await wallet.adeposit(form.cleaned_data["amount"])
-    await faults.astrike(request)
-    return JsonResponse({"balance": wallet.balance}, status=201)
+    return await aadd_money(request)
 
 
 class AsyncDepositView(View):
@@ -73,13 +55,29 @@ class AsyncDepositView(View):
     @idempotent(required=True)
     async def post(self, request: HttpRequest) -> JsonResponse:
         """Add ``amount`` to the caller's wallet."""
-        form = read(request)
-        if not form.is_valid():
-            return refused(form)
-        wallet = await Wallet.objects.aget(user=request.user.pk)
-        await wallet.adeposit(form.cleaned_data["amount"])
-        await faults.astrike(request)
-        return JsonResponse({"balance": wallet.balance}, status=201)
+        return await aadd_money(request)
+
+
+def add_money(request: HttpRequest) -> JsonResponse:
+    """Add the request's ``amount`` to the caller's wallet and show the balance, or say what is wrong with it."""
+    form = read(request)
+    if not form.is_valid():
+        return refused(form)
+    wallet = Wallet.objects.get(user=request.user.pk)
+    wallet.deposit(form.cleaned_data["amount"])
+    faults.strike(request)
+    return JsonResponse({"balance": wallet.balance}, status=201)
+
+
+async def aadd_money(request: HttpRequest) -> JsonResponse:
+    """Do the same with async ORM calls."""
+    form = read(request)
+    if not form.is_valid():
+        return refused(form)
+    wallet = await Wallet.objects.aget(user=request.user.pk)
+    await wallet.adeposit(form.cleaned_data["amount"])
+    await faults.astrike(request)
+    return JsonResponse({"balance": wallet.balance}, status=201)
 
 
 def read(request: HttpRequest) -> DepositForm:

@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
-from django.urls import ResolverMatch
+from django.urls import ResolverMatch, resolve
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.execution import aexecute_once, execute_once
@@ -56,6 +56,13 @@ async def by_execute_once() -> Any:
     return await aexecute_once(work, key="key", scope="scope")
 
 
+async def by_ninja() -> Any:
+    match = resolve("/ninja/async-act/201", urlconf="tests.contrib.ninja_urls")
+    made = request()
+    made.resolver_match = match
+    return await match.func(made, **match.kwargs)
+
+
 @contextmanager
 def held_at_the_claim() -> Iterator[tuple[threading.Event, threading.Event]]:
     """Hold whoever has just claimed; the events tell that he is there, and that he may go on."""
@@ -82,7 +89,7 @@ async def cancelled_when(call: Callable[[], Any], there: threading.Event, go_on:
     go_on.set()
 
 
-@pytest.fixture(params=[by_decorator, by_middleware, by_execute_once])
+@pytest.fixture(params=[by_decorator, by_middleware, by_execute_once, by_ninja])
 def call(request: pytest.FixtureRequest, settings: Any) -> Callable[[], Any]:
     settings.IDEMPOTENCY = {"MIDDLEWARE_PATHS": ["/site/"]}
     return request.param

@@ -122,3 +122,24 @@ def test_task_whose_process_is_killed_after_the_commit_is_not_run_again(workers:
     customer = Customer()
     assert values(deliver(customer, "voucher", "kill-after-commit")) == ["5.00"]
     assert customer.deposits() == 1
+
+
+@pytest.mark.once
+def test_task_whose_whole_worker_is_killed_goes_to_the_next_worker(
+    broker: dict[str, str], pause: Pause, tmp_path: Path
+) -> None:
+    customer = Customer()
+    # A worker takes over what is older than this when it starts, and looks again only after 100 s (kombu): so it has
+    # to be shorter than any start.
+    quick = {**broker, "CELERY_VISIBILITY_TIMEOUT": "0.1"}
+    with worker(tmp_path / "first.log", "own", **quick) as first:
+        result = deliver(customer, "voucher", pause.fault, "own")
+        pause.pid()
+        os.killpg(first.pid, signal.SIGKILL)
+    pause.file.rename(tmp_path / "seen")
+    assert customer.deposits() == 0
+    with worker(tmp_path / "second.log", "own", **quick):
+        pause.pid()
+        pause.end()
+        assert values(result) == ["5.00"]
+    assert customer.deposits() == 1

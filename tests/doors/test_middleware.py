@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -349,6 +350,38 @@ def test_paths_do_not_count_the_prefix_under_which_the_project_is_mounted() -> N
     with site("/plain/"):
         send("/plain/", SCRIPT_NAME="/shop")
         assert replayed(send("/plain/", SCRIPT_NAME="/shop"))
+
+
+def with_an_empty_cell() -> Any:
+    """Return a handler whose closure names something that is never bound."""
+
+    def post(self: View, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"id": effect()}, status=201 if request else unbound)
+
+    if post is None:
+        unbound = 0
+    return post
+
+
+@dataclass
+class Unhashable:
+    """A view that is an object, and unhashable, as every dataclass with ``__eq__`` is."""
+
+    status: int = 201
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"id": effect()}, status=self.status)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [Unhashable(), type("Empty", (View,), {"post": with_an_empty_cell()}).as_view()],
+    ids=["unhashable", "empty cell"],
+)
+def test_unusual_view_is_guarded_like_any_other(view: Any) -> None:
+    with site(), override_settings(ROOT_URLCONF=type("urls", (), {"urlpatterns": [path("x/", view)]})):
+        assert [replayed(send("/x/")) for _ in range(2)] == [False, True]
+    assert effects() == 1
 
 
 @pytest.mark.parametrize("name", ["exempt", "exempt-class", "exempt-handler"])
