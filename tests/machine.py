@@ -14,7 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -66,6 +67,42 @@ def run(command: Sequence[str], env: dict[str, str], seconds: float | None = CAL
         raise
     finally:
         _end(process)
+
+
+def run_side_by_side(
+    commands: Sequence[tuple[Sequence[str], dict[str, str], Path]], lanes: int
+) -> Iterator[tuple[int, int, float]]:
+    """Run commands, each with its environment and a file for what it prints, ``lanes`` at a time.
+
+    Yields number, exit code and seconds of each as it ends. One thread starts and watches them all: a server takes
+    the end of the thread that started it for the death of its parent.
+    """
+    waiting, running = list(enumerate(commands)), dict[int, tuple[subprocess.Popen[bytes], float]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < lanes:
+                number, (command, env, log) = waiting.pop(0)
+                running[number] = (_started(command, env, log), time.monotonic())
+            time.sleep(0.1)
+            for number, (process, started) in list(running.items()):
+                seconds = time.monotonic() - started
+                if process.poll() is None and seconds < CALL_SECONDS:
+                    continue
+                del running[number]
+                code = TIMED_OUT if process.returncode is None else process.returncode
+                _end(process)
+                yield number, code, seconds
+    finally:
+        for process, _ in running.values():
+            _end(process)
+
+
+def _started(command: Sequence[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a command in the top folder, without standard input, that prints into a file."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command, cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+        )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

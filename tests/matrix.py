@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from tests.machine import DEV, Unavailable, environment, provide, run, venv
+from tests.machine import DEV, Unavailable, environment, provide, run, run_side_by_side, venv
 
 ROWS = {"py311-django52": ("3.11", "Django~=5.2.0"), "py313-django61": ("3.13", "Django~=6.1.0")}
 NEWEST = "py313-django61"
@@ -17,6 +17,8 @@ DATABASES = ("sqlite", "postgres", "mariadb")
 BROWSER = "browser"
 BROWSER_TESTS, BROWSER_DATABASE = "tests/browser", "postgres"
 NO_TESTS = 5
+#: How many calls run side by side: one for each core.
+LANES = min(os.cpu_count() or 1, 4)
 
 
 class Result(NamedTuple):
@@ -49,30 +51,59 @@ def any_venv() -> Path:
     raise Unavailable(reason)
 
 
-def call(row: str, database: str, arguments: Sequence[str], name: str = "") -> Result:
-    """Run pytest once, beside its database, measured by coverage on the newest row; ``name`` goes into the summary."""
+class Call(NamedTuple):
+    """One pytest call to come, beside a database of its own."""
+
+    row: str
+    name: str
+    python: Path
+    command: Sequence[str]
+    report: Path
+
+
+def call(row: str, database: str, arguments: Sequence[str], name: str) -> Call:
+    """Prepare one pytest call, measured by coverage on the newest row; ``name`` goes into the summary."""
     python = row_venv(row)
-    name = name or database
     report = DEV / "reports" / f"{row}-{name}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     measure = ["-m", "coverage", "run"] if row == NEWEST else []
     pytest = [str(python), *measure, "-m", "pytest", f"--junit-xml={report}", *arguments]
-    print(f"== {row} {name}", flush=True)
-    started = time.monotonic()
     beside = [str(python), "-m", "tests.servers", database, "--durable", "--"]
-    code = run([*beside, *pytest], environment(python))
-    if code == os.EX_UNAVAILABLE:
-        return skipped(row, name, "its server is missing")
-    return judge(Result(row, name, seconds=time.monotonic() - started), code, report)
+    return Call(row, name, python, [*beside, *pytest], report)
 
 
-def judge(result: Result, code: int, report: Path) -> Result:
+def alone(this: Call) -> Result:
+    """Run a call that has the machine for itself, and show what it prints as it comes."""
+    print(f"== {this.row} {this.name}", flush=True)
+    started = time.monotonic()
+    return judge(this, run(this.command, environment(this.python)), time.monotonic() - started)
+
+
+def beside_others(calls: Sequence[Call]) -> list[Result]:
+    """Run calls side by side, one for each core, and show what each has printed when it ends."""
+    if len(calls) < 2:
+        return [alone(this) for this in calls]
+    commands = [(this.command, environment(this.python), this.report.with_suffix(".log")) for this in calls]
+    results = []
+    for number, code, seconds in run_side_by_side(commands, LANES):
+        this = calls[number]
+        output = this.report.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+        print(f"== {this.row} {this.name}\n{output}", flush=True)
+        results.append((number, judge(this, code, seconds)))
+    return [result for _, result in sorted(results)]
+
+
+def judge(this: Call, code: int, seconds: float) -> Result:
     """Read the counts from pytest's report; an end that the report does not explain is an error."""
+    result = Result(this.row, this.name, seconds=seconds)
+    if code == os.EX_UNAVAILABLE:
+        return skipped(this.row, this.name, "its server is missing")
     if code == NO_TESTS:
         return result._replace(note="no tests")
-    if not report.exists():
+    if not this.report.exists():
         return result._replace(errors=1, note=f"ended with {code} and no report")
-    suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
+    suite = next(ElementTree.parse(this.report).getroot().iter("testsuite"))
     counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
     failed, errors, skips = counts["failures"], counts["errors"], counts["skipped"]
     passed = counts["tests"] - failed - errors - skips
@@ -94,23 +125,31 @@ def steps(commands: Sequence[Sequence[str]], python: Path) -> list[str]:
 
 
 def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[str]) -> list[Result]:
-    """Run every row on every database, one after the other: races need the cores."""
+    """Run every row on every database: first what can share the cores, then what needs them for itself."""
     no_server = {database: reason_against(provide, database) for database in databases}
-    results = []
+    shared, single, results = [], [], []
     for row in rows:
         no_row = reason_against(row_venv, row)
         for database in databases:
-            reason = no_row or no_server[database]
+            if reason := no_row or no_server[database]:
+                results.append(skipped(row, database, reason))
+                continue
             once = "" if database == databases[0] else " and not once"
-            once += " and not processes" if row != rows[-1] else ""
-            # pytest collects a folder that is named, ignored or not: then the marker keeps its tests out.
-            own = [f"--ignore={BROWSER_TESTS}", "-m", f"not {BROWSER}{once}"]
-            results.append(
-                skipped(row, database, reason) if reason else call(row, database, [*own, *arguments])
+            whole = "(alone or processes)" if row == rows[-1] else "alone and not processes"
+            shared.append(
+                call(row, database, marked(f"not alone and not processes{once}", arguments), database)
             )
+            single.append(call(row, database, marked(f"{whole}{once}", arguments), f"{database}-alone"))
+    results += beside_others(shared) + [alone(this) for this in single]
     if NEWEST in rows and BROWSER_DATABASE in databases:
         results.append(in_browser(arguments))
     return results
+
+
+def marked(expression: str, arguments: Sequence[str]) -> list[str]:
+    """Give pytest's arguments for the tests with these markers, without the browser's."""
+    # pytest collects a folder that is named, ignored or not: then the marker keeps its tests out.
+    return [f"--ignore={BROWSER_TESTS}", "-m", f"not {BROWSER} and {expression}", *arguments]
 
 
 def in_browser(arguments: Sequence[str]) -> Result:
@@ -118,7 +157,7 @@ def in_browser(arguments: Sequence[str]) -> Result:
     reason = reason_against(row_venv, NEWEST) or reason_against(provide, BROWSER)
     if reason:
         return skipped(NEWEST, BROWSER, reason)
-    return call(NEWEST, BROWSER_DATABASE, ["-m", BROWSER, *(arguments or [BROWSER_TESTS])], BROWSER)
+    return alone(call(NEWEST, BROWSER_DATABASE, ["-m", BROWSER, *(arguments or [BROWSER_TESTS])], BROWSER))
 
 
 def reason_against(provider: Callable[[str], object], name: str) -> str:
@@ -148,12 +187,12 @@ def coverage(enforced: bool) -> list[str]:
 
 def summary(results: Sequence[Result], problems: Sequence[str], seconds: float) -> int:
     """Print the table, the failed steps and, as the last line, pytest's kind of summary of all calls."""
-    print(f"\n{'row':<16}{'database':<10}{'passed':>8}{'failed':>8}{'errors':>8}{'skipped':>9}{'seconds':>9}")
+    print(f"\n{'row':<16}{'call':<16}{'passed':>8}{'failed':>8}{'errors':>8}{'skipped':>9}{'seconds':>9}")
     for result in results:
         counts = (
             f"{result.passed:>8}{result.failed:>8}{result.errors:>8}{result.skipped:>9}{result.seconds:>9.1f}"
         )
-        print(f"{result.row:<16}{result.database:<10}{counts}  {result.note}".rstrip())
+        print(f"{result.row:<16}{result.database:<16}{counts}  {result.note}".rstrip())
     for problem in problems:
         print(f"FAILED: {problem}")
     names = ("failed", "passed", "skipped")

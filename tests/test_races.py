@@ -26,7 +26,7 @@ from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Product
 from tests.conftest import Parallel
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.alone]
 
 CROWD, ROUNDS = 32, int(os.environ.get("RACE_ROUNDS", "40"))
 

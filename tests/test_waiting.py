@@ -24,7 +24,11 @@ from django_idempotency.signals import rejected
 from tests.conftest import Parallel
 from tests.views import effect, effects
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.vendors("postgresql", "mysql")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.vendors("postgresql", "mysql"),
+    pytest.mark.alone,
+]
 
 BACKEND = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}
 KILL = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
