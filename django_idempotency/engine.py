@@ -14,6 +14,7 @@ from django_idempotency.claims.errors import is_connection_lost, is_repeatable
 from django_idempotency.claims.registry import claims_for
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.early import EarlyTransaction
 from django_idempotency.exceptions import IdempotencyError, InProgress, StoreUnavailable
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.patience import Patience
@@ -67,7 +68,14 @@ class _Stage:
     committed: bool = False
 
 
-def execute(operation: Operation, work: Work[T], *, using: str, wait: float = 0) -> Outcome[T] | Snapshot:
+def execute(
+    operation: Operation,
+    work: Work[T],
+    *,
+    using: str,
+    wait: float = 0,
+    early: EarlyTransaction | None = None,
+) -> Outcome[T] | Snapshot:
     """Run ``work`` once for ``operation``, or return the stored answer of the run that was.
 
     An Outcome with a snapshot is committed together with every write of the view to ``using``; one without is
@@ -77,9 +85,11 @@ def execute(operation: Operation, work: Work[T], *, using: str, wait: float = 0)
 
     While somebody else executes the operation, its answer is waited for ``wait`` seconds, with no transaction open
     between two looks; inside an outer ``atomic()`` there is no waiting, since that would hold its locks.
+
+    ``early`` is an open transaction on ``using`` that ``Claims.joins()`` accepts: the first run takes it for its own.
     """
     try:
-        result = _Execution(operation, work, using).result(wait)
+        result = _Execution(operation, work, using, early).result(wait)
     except IdempotencyError as error:
         rejected.send_robust(IdempotencyRecord, operation=operation, error=error, using=using)
         raise
@@ -94,13 +104,16 @@ def execute(operation: Operation, work: Work[T], *, using: str, wait: float = 0)
 
 
 class _Execution(Generic[T]):
-    def __init__(self, operation: Operation, work: Work[T], using: str) -> None:
+    def __init__(
+        self, operation: Operation, work: Work[T], using: str, early: EarlyTransaction | None
+    ) -> None:
         self.operation = operation
         self.work = work
         self.using = using
         self.claims = claims_for(using)
         self._connection: Any = connections[using]
-        self.nested: bool = self._connection.in_atomic_block
+        self.early = early
+        self.nested: bool = early.nested if early else self._connection.in_atomic_block
 
     def result(self, wait: float) -> Outcome[T] | Snapshot:
         patience = Patience(0 if self.nested else wait)
@@ -167,14 +180,14 @@ class _Execution(Generic[T]):
 
     def _transaction(self, call: Callable[[Claim], Outcome[T]]) -> Outcome[T] | Snapshot:
         stage = _Stage()
+        early, self.early = self.early, None
         try:
-            with transaction.atomic(using=self.using):
+            with early or transaction.atomic(using=self.using):
                 self._connection.rollback_exc = None  # Django never resets it
                 held = self.claims.claim(self.operation)
                 if isinstance(held, Snapshot):
                     return held
-                # First of all hooks: one of the view's that raises must not hide that the COMMIT happened.
-                transaction.on_commit(lambda: self._committed(stage), using=self.using)
+                self._on_commit_first(lambda: self._committed(stage))
                 stage.claim = held
                 stage.outcome = outcome = _called(call, held)
                 self._complete(held, outcome)
@@ -183,6 +196,12 @@ class _Execution(Generic[T]):
         except Error as error:
             raise self._meaning(error, stage) from error
         return outcome
+
+    def _on_commit_first(self, hook: Callable[[], None]) -> None:
+        """Put a hook before all others: one of the view's that raises must not hide that the COMMIT happened."""
+        transaction.on_commit(hook, using=self.using)
+        hooks = self._connection.run_on_commit
+        hooks.insert(0, hooks.pop())
 
     def _announced_run(self, claim: Claim) -> Outcome[T]:
         claimed.send_robust(

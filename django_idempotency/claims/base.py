@@ -47,6 +47,10 @@ class Claims(ABC):
     def connection(self) -> BaseDatabaseWrapper:
         return connections[self.using]
 
+    def joins(self) -> bool:
+        """Tell whether ``claim()`` may come without ``prepare()``, after other statements of the open transaction."""
+        return False
+
     @abstractmethod
     def prepare(self, operation: Operation) -> Snapshot | None:
         """Return the stored answer if it is known here; otherwise see to it that ``claim()`` can be called."""

@@ -18,6 +18,8 @@ from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.exceptions import InProgress
 from django_idempotency.models import IdempotencyRecord
 
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR: somebody swallowed an error, and PostgreSQL takes no more statements
+
 
 @dataclass(frozen=True)
 class _Unwritten(Claim):
@@ -31,6 +33,11 @@ class PostgreSQLClaims(RowLockClaims):
 
     At REPEATABLE READ the snapshot may be older than the lock: the INSERT then meets the record and fails with 40001.
     """
+
+    def joins(self) -> bool:
+        """Take a healthy transaction: each statement has a snapshot of its own, or the INSERT fails with 40001."""
+        status = getattr(getattr(self.connection.connection, "info", None), "transaction_status", _IN_ERROR)
+        return status != _IN_ERROR and not self.connection.needs_rollback
 
     def prepare(self, operation: Operation) -> Snapshot | None:
         """Leave the look-up to ``claim()``, which makes it in the round trip that it needs anyway."""

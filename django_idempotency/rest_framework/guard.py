@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 from typing import Any, NoReturn
@@ -17,8 +19,10 @@ from rest_framework.views import APIView
 
 from django_idempotency.bodies import Restart
 from django_idempotency.calls import active
+from django_idempotency.claims.registry import claims_for
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.early import EarlyTransaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.http import operation_for, outcome_of, replay_of, wanted_key
@@ -38,21 +42,47 @@ class GuardedCall:
         self.handler = handler
         self.using = using
         self.atomic_requests = atomic_requests
+        self.early: EarlyTransaction | None = None
 
-    def install(self, request: HttpRequest) -> None:
+    @contextmanager
+    def installed(self, request: HttpRequest) -> Iterator[None]:
         """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again."""
         setattr(self.view, (request.method or "").lower(), self)
-        self.give_transactions(self.view)
+        if self.atomic_requests:
+            self.view.initial = self._initial  # type: ignore[method-assign]
+            self.isolate_errors(self.view)
+        try:
+            yield
+        finally:
+            self._close_early()
 
-    def give_transactions(self, view: APIView) -> None:
-        """Run ``initial()`` and ``handle_exception()`` in transactions of their own under ATOMIC_REQUESTS.
+    def isolate_errors(self, view: APIView) -> None:
+        """Run ``handle_exception()`` in a transaction of its own under ATOMIC_REQUESTS.
 
         DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one.
         """
         if self.atomic_requests:
             atomic = transaction.atomic(using=self.using)
-            for name in ("initial", "handle_exception"):
-                setattr(view, name, atomic(getattr(type(view), name).__get__(view)))
+            view.handle_exception = atomic(type(view).handle_exception.__get__(view))  # type: ignore[method-assign]
+
+    def initial(self, view: APIView, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Run the view's own ``initial()``."""
+        type(view).initial(view, request, *args, **kwargs)
+
+    def _initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Open the transaction for ``initial()``, and leave it open for the handler where the claim can join it."""
+        self.early = EarlyTransaction(self.using)
+        try:
+            self.initial(self.view, request, *args, **kwargs)
+        except BaseException:
+            self.early.__exit__(*sys.exc_info())
+            raise
+        if not claims_for(self.using).joins():
+            self.early.close()
+
+    def _close_early(self) -> None:
+        if self.early is not None:
+            self.early.close()
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with active(request._request):
@@ -67,8 +97,10 @@ class GuardedCall:
             # After the body was read, so that it can be rewound.
             work = HandlerWork(self, request, args, kwargs)
             wait = conf.prefer(self.hooks.idempotency_wait_seconds, "WAIT_SECONDS")
-            result = execute(operation, work, using=self.using, wait=wait)
+            early = self.early if self.early and self.early.is_open else None
+            result = execute(operation, work, using=self.using, wait=wait, early=early)
         except IdempotencyError as error:
+            self._close_early()
             return problem_response(self.view, error)
         if isinstance(result, Snapshot):
             self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
@@ -93,7 +125,8 @@ class GuardedCall:
     def _unguarded(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         if not self.atomic_requests:
             return self.handler(request, *args, **kwargs)
-        with transaction.atomic(using=self.using):
+        early = self.early if self.early and self.early.is_open else None
+        with early or transaction.atomic(using=self.using):
             return self.handler(request, *args, **kwargs)
 
 
@@ -115,6 +148,8 @@ class HandlerWork:
         if self.runs:
             self._start_afresh()
         self.runs += 1
+        if self.call.early is not None and self.call.early.is_undone:
+            self.call.initial(self.view, self.request, *self.args, **self.kwargs)
         self.request.idempotency = self.request._request.idempotency = claim  # type: ignore[attr-defined]
         return self._outcome(self.handler(self.request, *self.args, **self.kwargs))
 
@@ -150,7 +185,7 @@ class HandlerWork:
         self.view = copy.copy(pristine_view)
         for name, value in vars(pristine_view).items():
             setattr(self.view, name, _rebound(value, original, self.view))
-        self.call.give_transactions(self.view)
+        self.call.isolate_errors(self.view)
         self.handler = _rebound(self.call.handler, original, self.view)
         self.restart.restore()
         self.request = _unread(type(self.request), pristine_request, self.view)

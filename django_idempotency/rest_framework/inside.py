@@ -35,5 +35,5 @@ class RestFramework:
         using = record_alias()
         atomic_requests = bool(connections[using].settings_dict["ATOMIC_REQUESTS"])
         guard = GuardedCall(view, hooks, handler, using, atomic_requests=atomic_requests)
-        guard.give_transactions(view)
+        guard.isolate_errors(view)
         return guard(request, *call.args, **call.kwargs)

@@ -47,8 +47,10 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
         handler = self._idempotent_handler(request)
         hooks = _hooks_for(self, handler)
         if hooks is not None and may_be_keyed(hooks, request):
-            GuardedCall(self, hooks, handler, using, atomic_requests=atomic_requests).install(request)
-        elif atomic_requests:
+            guard = GuardedCall(self, hooks, handler, using, atomic_requests=atomic_requests)
+            with guard.installed(request):
+                return super().dispatch(request, *args, **kwargs)
+        if atomic_requests:
             with transaction.atomic(using=using):
                 return super().dispatch(request, *args, **kwargs)
         return super().dispatch(request, *args, **kwargs)
