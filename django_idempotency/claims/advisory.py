@@ -5,18 +5,23 @@ Always the transaction's lock, never the session's, which leaks through PgBounce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connections
 
-from django_idempotency.claims.base import one_or_none
 from django_idempotency.core.operations import Operation, operation_digest
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.models import IdempotencyRecord
 
 # Marks our locks in pg_locks, in the upper half of ``classid``; the sign bit is clear.
 _OURS = 0x1DE0
+
+# In the order of the model's fields, as from_db() takes them.
+_COLUMNS = (
+    "scope", "key", "fingerprint", "state", "response_status", "response_headers", "response_body", "expires_at",
+)  # fmt: skip
+_READ = f'SELECT {", ".join(_COLUMNS)} FROM "{IdempotencyRecord._meta.db_table}"'
 
 _RUNNING = f"""
     SELECT lock.pid, activity.xact_start, (lock.classid::bigint << 32) | lock.objid::bigint
@@ -51,22 +56,33 @@ def try_lock(operation: Operation, using: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def lock_and_read(
-    operation: Operation, records: IdempotencyRecordQuerySet
-) -> tuple[bool, IdempotencyRecord | None]:
+def lock_and_read(operation: Operation, using: str) -> tuple[bool, IdempotencyRecord | None]:
     """Try the lock, then read the record by its id: in this order, and in one round trip if the driver can.
 
     A lock that we got was released after its holder's COMMIT. At READ COMMITTED the second statement's snapshot is
     younger than the lock and sees that COMMIT; at REPEATABLE READ both statements may see what was before it.
+    The SQL is written out: the ORM would compile this one query anew for each request, at three times its cost.
     """
-    connection = connections[records.db]
-    found = records.filter(id=operation.id)
-    if not _sends_several_statements(connection.connection):
-        return try_lock(operation, records.db), one_or_none(found)
-    first = _LockFirst(operation)
-    with connection.execute_wrapper(first):
-        record = one_or_none(found)
-    return first.locked, record
+    lock, read = _lock_statement(operation), f"{_READ} WHERE id = '{operation.id}'::uuid"
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        if _sends_several_statements(connection.connection):
+            # Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two.
+            cursor.execute(f"{lock}; {read}")
+            (locked,) = cursor.fetchone()
+            cursor.nextset()
+        else:
+            cursor.execute(lock)
+            (locked,) = cursor.fetchone()
+            cursor.execute(read)
+        row = cursor.fetchone()
+    return bool(locked), None if row is None else _record(row, using)
+
+
+def _record(row: tuple[Any, ...], using: str) -> IdempotencyRecord:
+    headers = _COLUMNS.index("response_headers")
+    values = [*row[:headers], json.loads(row[headers]), *row[headers + 1 :]]
+    return IdempotencyRecord.from_db(using, _COLUMNS, values)
 
 
 def _lock_statement(operation: Operation) -> str:
@@ -80,29 +96,6 @@ def _sends_several_statements(driver: Any) -> bool:
     psycopg2 has no such attribute, and gives the last result only; 0 prepares everything, which is for one each.
     """
     return getattr(driver, "prepare_threshold", 0) != 0
-
-
-class _LockFirst:
-    """Sends the lock's statement and the ORM's SELECT in one go, and leaves the cursor at the SELECT's result.
-
-    Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two statements.
-    """
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-        self.locked = False
-
-    def __call__(
-        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
-    ) -> Any:
-        if params != (self.operation.id,):  # a statement of somebody else's wrapper around ours
-            return execute(sql, params, many, context)
-        read = sql % f"'{self.operation.id}'::uuid"
-        result = execute(f"{_lock_statement(self.operation)}; {read}", None, many, context)
-        cursor = context["cursor"]
-        self.locked = bool(cursor.fetchone()[0])
-        cursor.nextset()
-        return result
 
 
 def running(using: str) -> list[Running]:
