@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One entry for everything a developer does here: `python3 dev.py demo | serve | test | lint`.
+"""One entry for everything a developer does here: `python3 dev.py demo | serve | test | bench | lint`.
 
 It needs nothing but Python: what else is needed is installed under `.dev/` (the servers, as root, by apt-get), and the
 servers that it starts are private ones. The parts are `tests/machine.py`, `tests/matrix.py` and `tests/servers.py`.
@@ -45,6 +45,14 @@ def serve(database: str, port: int) -> int:
         return run(command, environment(python), seconds=None)
     except KeyboardInterrupt:
         return 0
+
+
+def bench(database: str, arguments: Sequence[str]) -> int:
+    """Compare the same view unprotected, protected and replayed, on a database whose commits reach the disk."""
+    provide(database)
+    python = row_venv(NEWEST)
+    beside = [str(python), "-m", "tests.servers", database, "--durable", "--"]
+    return run([*beside, str(python), "-m", "benchmarks", *arguments], environment(python), seconds=None)
 
 
 def lint() -> list[str]:
@@ -101,9 +109,13 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     )
     tests.add_argument("--row", choices=list(ROWS), help="only this Python and Django")
     tests.add_argument("--database", choices=DATABASES, help="only this database")
+    benchmark = commands.add_parser(
+        "bench", help="measure; further arguments go to `python -m benchmarks`", allow_abbrev=False
+    )
+    benchmark.add_argument("--database", choices=DATABASES, default="postgres")
     commands.add_parser("lint", help="ruff, mypy and the import contracts")
     options, rest = parser.parse_known_args()
-    if rest and options.command != "test":
+    if rest and options.command not in ("test", "bench"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options, rest
 
@@ -120,6 +132,8 @@ def main() -> int:
     try:
         if options.command == "test":
             return test(options, rest)
+        if options.command == "bench":
+            return bench(options.database, rest)
         if options.command == "serve":
             return serve(options.database, options.port)
         return demo() if options.command == "demo" else len(lint())

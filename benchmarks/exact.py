@@ -9,7 +9,7 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,25 @@ class Caller:
 
     def __call__(self) -> None:
         statuses: list[str] = []
-        response = self.application(
-            environ(self.form, next(self.keys)), lambda status, _: statuses.append(status)
-        )
+
+        def start(status: str, *rest: Any) -> Callable[[bytes], object]:
+            statuses.append(status)
+            return lambda data: None
+
+        response = self.application(environ(self.form, next(self.keys)), start)
         b"".join(response)
         response.close()
         if not statuses[0].startswith("201"):
             raise RuntimeError(f"{self.form.name}: {statuses[0]}")
 
 
-def count(forms: Sequence[Form], samples: int) -> dict[str, dict[str, Any]]:
+def count(forms: Sequence[Form], samples: int) -> dict[str, dict[str, float]]:
     """Count for every form what one request costs."""
     callers = {form.name: Caller(WSGIHandler(), form, "exact") for form in forms}
     for call in callers.values():
         for _ in range(20):
             call()
-    found = {name: statements(call) for name, call in callers.items()}
+    found: dict[str, dict[str, float]] = {name: {**statements(call)} for name, call in callers.items()}
     for name, call in callers.items():
         found[name] |= {"log": log_bytes(call, samples)} if connection.vendor in LOG else {}
         if connection.vendor == "postgresql":

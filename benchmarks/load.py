@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -48,32 +49,35 @@ class Web:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Web]:
-        with contextlib.ExitStack() as stack:
-            cache = stack.enter_context(redis())
-            for cached in (False, True):
-                for number in range(WORKERS):
-                    stack.enter_context(self._worker(self.socket(cached, number), cache if cached else ""))
-            yield self
+        with redis() as cache:
+            places = {
+                self.socket(cached, number): cached for cached in (False, True) for number in range(WORKERS)
+            }
+            workers = [self._start(place, cache if cached else "") for place, cached in places.items()]
+            try:
+                self._await(list(places), workers)
+                yield self
+            finally:
+                for worker in workers:
+                    worker.send_signal(signal.SIGQUIT)  # at SIGTERM it waits for connections that are kept
+                for worker in workers:
+                    worker.wait(30)
 
     def socket(self, cached: bool, number: int) -> Path:
         return self.folder / f"{'cache' if cached else 'plain'}-{number}.sock"
 
-    @contextlib.contextmanager
-    def _worker(self, place: Path, cache: str) -> Iterator[None]:
+    def _start(self, place: Path, cache: str) -> subprocess.Popen[bytes]:
         options = ["--workers", "1", "--worker-class", "gthread", "--threads", str(self.threads)]
         options += ["--keep-alive", "120", "--bind", f"unix:{place}", "--log-level", "error"]
         command = [sys.executable, "-m", "gunicorn", "benchmarks.wsgi", *options]
-        process = subprocess.Popen(command, cwd=TOP, env={**os.environ, "BENCH_CACHE": cache})
-        try:
-            deadline = time.monotonic() + 30
-            while not place.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("gunicorn did not start")
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
+        return subprocess.Popen(command, cwd=TOP, env={**os.environ, "BENCH_CACHE": cache})
+
+    def _await(self, places: Sequence[Path], workers: Sequence[subprocess.Popen[bytes]]) -> None:
+        deadline = time.monotonic() + 60
+        while not all(place.exists() for place in places):
+            if any(worker.poll() is not None for worker in workers) or time.monotonic() > deadline:
+                raise RuntimeError("gunicorn did not start")
+            time.sleep(0.05)
 
 
 def one_round(web: Web, form: Form, clients: int, seconds: float, run: str) -> Round:

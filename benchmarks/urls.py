@@ -21,9 +21,10 @@ from example_project.shop.models import Order
 from example_project.shop.serializers import OrderSerializer
 
 ANSWER = (
-    b'{"id":4711,"product":1,"quantity":1,"note":"","total":"9.99","paid_at":null,'
+    b'{"id":4711,"product":1,"quantity":1,"note":"benchmark","total":"9.99","paid_at":null,'
     b'"created_at":"2026-01-01T00:00:00.000000Z"}'
 )
+HEADERS = [["Content-Type", "application/json"], ["Vary", "Accept"], ["Allow", "POST, OPTIONS"]]
 DAY = timedelta(days=1)
 
 
@@ -56,7 +57,7 @@ class Floor(Unprotected):
             request_payload=request._request.body,
             state="completed",
             response_status=201,
-            response_headers=[["Content-Type", "application/json"]],
+            response_headers=HEADERS,
             response_body=ANSWER,
             created_at=now,
             completed_at=now,
