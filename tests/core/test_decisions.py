@@ -68,6 +68,25 @@ def test_id_is_pinned_and_of_a_form_that_every_database_takes() -> None:
     assert OPERATION.id == operation_id("s", "k") != operation_id("k", "s")
 
 
+def test_id_of_a_key_that_is_a_uuid_of_version_7_begins_with_its_time() -> None:
+    key = "01936f00-1234-7abc-8def-0123456789ab"
+    found = operation_id("s", key)
+    assert found.hex[:12] == "01936f001234"
+    assert found.version == 5
+    assert found.bytes[9:] == operation_digest("s", key)[9:16]
+    others = [
+        key.upper(),
+        key.replace("-7", "-4"),
+        key.replace("-8def", "-cdef"),
+        key.replace("-", ""),
+        key + "0",
+        "\u0660" + key[1:],
+    ]
+    timed = [operation_id("s", other).hex[:12] == "01936f001234" for other in others]
+    assert timed == [True, False, False, False, False, False]
+    assert operation_id("t", key) != found != operation_id("s", key.upper())
+
+
 @given(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6), st.text(max_size=6))
 def test_scope_and_key_do_not_run_into_each_other(a: str, b: str, c: str, d: str) -> None:
     assert (operation_digest(a, b) == operation_digest(c, d)) == ((a, b) == (c, d))
