@@ -264,7 +264,7 @@ def test_every_fenced_block_is_of_a_kind_that_is_tested() -> None:
     kinds = {
         kind for page in PAGES for kind in re.findall(r"^```(\w*)$", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert kinds - {""} == {"console", "cron", "html", "python"}
+    assert kinds - {""} == {"console", "cron", "html", "python", "sql"}  # sql: tests/scaling
     known = {("python3", "dev.py"), ("python", "manage.py"), ("python", "-m"), ("curl", "-i")}
     assert {tuple(command[:2]) for command, _ in CONSOLE} == known
 
@@ -273,7 +273,7 @@ def test_commands_of_dev_py_are_understood(monkeypatch: pytest.MonkeyPatch) -> N
     typed = {" ".join(command[1:]) for command, _ in CONSOLE if command[1] == "dev.py"}
     for page in PAGES:
         typed |= set(re.findall(r"`python3 (dev\.py[^`]*)`", page.read_text(encoding="utf-8")))
-    assert {line.split()[1] for line in typed} == {"demo", "serve", "test", "lint"}
+    assert {line.split()[1] for line in typed} == {"demo", "serve", "test", "bench", "lint"}
     for line in typed:
         monkeypatch.setattr(sys, "argv", line.split())
         _, rest = dev.parse()
