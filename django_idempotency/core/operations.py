@@ -27,7 +27,11 @@ def operation_id(scope: str, key: str) -> uuid.UUID:
 
     Version 5, because MariaDB's ``uuid`` type refuses a quarter of arbitrary 128-bit values and none of this form.
     """
-    return uuid.UUID(bytes=operation_digest(scope, key)[:16], version=5)
+    return _id_of(operation_digest(scope, key))
+
+
+def _id_of(digest: bytes) -> uuid.UUID:
+    return uuid.UUID(bytes=digest[:16], version=5)
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,12 @@ class Operation:
     request_payload: bytes | None = field(default=None, repr=False)
 
     @cached_property
+    def digest(self) -> bytes:
+        return operation_digest(self.scope, self.key)
+
+    @cached_property
     def id(self) -> uuid.UUID:
-        return operation_id(self.scope, self.key)
+        return _id_of(self.digest)
 
 
 @dataclass(frozen=True)
