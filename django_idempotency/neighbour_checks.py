@@ -55,9 +55,7 @@ def check_cache(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     kind = kind_of(alias)
     if kind is None:
-        message = (
-            f"CACHES[{alias!r}], which IDEMPOTENCY['CACHE'] names, is not on Redis or Valkey: it is not used."
-        )
+        message = f"IDEMPOTENCY['CACHE'] is {alias!r}, which is no Redis or Valkey in CACHES: it is not used."
         hint = "Take django-redis, django-valkey or Django's RedisCache, or leave CACHE out."
         return [Error(message, hint=hint, id="django_idempotency.E102")]
     return [warning(alias) for name, warning in _CACHE_WARNINGS.items() if name == kind]

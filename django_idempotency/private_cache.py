@@ -60,11 +60,11 @@ _SERIALIZER = f"{PlainBytes.__module__}.{PlainBytes.__qualname__}"
 
 
 def kind_of(alias: str) -> str | None:
-    """Return which of KINDS the backend of ``alias`` is or inherits from, or None for any other.
-
-    Raises ImportError, KeyError or TypeError where CACHES itself is wrong, which Django reports when it is used.
-    """
-    bases = import_string(settings.CACHES[alias]["BACKEND"]).__mro__
+    """Return which of KINDS the backend of ``alias`` is or inherits from, or None for any other or for none."""
+    try:
+        bases = import_string(settings.CACHES[alias]["BACKEND"]).__mro__
+    except (ImportError, KeyError):
+        return None
     names = [f"{base.__module__}.{base.__qualname__}" for base in bases]
     return next((name for name in names if name in KINDS), None)
 
@@ -72,12 +72,12 @@ def kind_of(alias: str) -> str | None:
 def private_cache(alias: str) -> Any:
     """Return a new connection to ``alias``, with the project's prefix, version and function for keys.
 
-    It is for all threads of a process: those packages' clients may be shared, and keep a pool. Raises what
-    ``kind_of()`` raises, and ImproperlyConfigured for a backend that cannot take plain bytes.
+    It is for all threads of a process: those packages' clients may be shared, and keep a pool. Raises
+    ImproperlyConfigured for a backend that cannot take plain bytes.
     """
     kind = kind_of(alias)
     if kind is None:
-        raise ImproperlyConfigured(f"The backend of CACHES[{alias!r}] cannot keep plain bytes.")
+        raise ImproperlyConfigured(f"CACHES[{alias!r}] has no backend that keeps plain bytes.")
     params = settings.CACHES[alias]
     if kind in _REDIS:
         params = _redis_params(params, kind)

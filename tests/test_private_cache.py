@@ -25,7 +25,9 @@ def use(settings: Any) -> Any:
     """Return what sets the alias ``replays``."""
 
     def choose(backend: str, location: Any = URL, **more: Any) -> Any:
-        settings.CACHES = {"replays": {"BACKEND": BACKENDS.get(backend, backend), "LOCATION": location, **more}}
+        settings.CACHES = {
+            "replays": {"BACKEND": BACKENDS.get(backend, backend), "LOCATION": location, **more}
+        }
         return private_cache("replays")
 
     return choose
@@ -64,7 +66,9 @@ def test_socket_paths_stay_paths(use: Any, backend: str) -> None:
 
 
 def test_keys_are_made_as_the_project_makes_them(use: Any) -> None:
-    cache = use("django-redis", KEY_PREFIX="shop", VERSION=7, KEY_FUNCTION="tests.test_private_cache.tenants_key")
+    cache = use(
+        "django-redis", KEY_PREFIX="shop", VERSION=7, KEY_FUNCTION="tests.test_private_cache.tenants_key"
+    )
     assert cache.make_key("k") == "tenant-1/shop/7/k"
 
 
@@ -104,7 +108,9 @@ def test_all_shards_are_asked(use: Any) -> None:
     assert len(use("django-redis", ["redis://a", "redis://b"], OPTIONS=options).client._server) == 2
 
 
-@pytest.mark.parametrize("name", ["filebased.FileBasedCache", "db.DatabaseCache", "memcached.PyMemcacheCache"])
+@pytest.mark.parametrize(
+    "name", ["filebased.FileBasedCache", "db.DatabaseCache", "memcached.PyMemcacheCache"]
+)
 def test_backends_that_pickle_for_others_to_read_are_refused(use: Any, name: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="plain bytes"):
         use(f"django.core.cache.backends.{name}", "x")

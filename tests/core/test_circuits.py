@@ -57,7 +57,9 @@ def test_after_the_pause_one_tries_and_the_others_wait(circuit: Circuit, clock: 
     assert circuit.ticket() is not None
 
 
-def test_pauses_double_up_to_the_longest_and_start_anew_after_a_success(circuit: Circuit, clock: Clock) -> None:
+def test_pauses_double_up_to_the_longest_and_start_anew_after_a_success(
+    circuit: Circuit, clock: Clock
+) -> None:
     pauses = []
     for _ in range(7):
         pauses.append(failure(circuit))
@@ -74,7 +76,9 @@ def test_those_who_failed_together_begin_one_pause(circuit: Circuit) -> None:
     assert [circuit.failed(ticket) for ticket in tickets if ticket is not None] == [FIRST_PAUSE, *[None] * 7]
 
 
-def test_answer_to_an_older_question_neither_ends_nor_lengthens_the_pause(circuit: Circuit, clock: Clock) -> None:
+def test_answer_to_an_older_question_neither_ends_nor_lengthens_the_pause(
+    circuit: Circuit, clock: Clock
+) -> None:
     slow, other = circuit.ticket(), circuit.ticket()
     assert slow is not None
     assert other is not None

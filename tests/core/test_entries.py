@@ -48,7 +48,9 @@ def test_body_is_in_it_as_it_is() -> None:
         ({"fingerprint": "1:b"}, 1000.0, False),
     ],
 )
-def test_it_answers_its_own_operation_until_its_end(change: dict[str, str], now: float, expected: bool) -> None:
+def test_it_answers_its_own_operation_until_its_end(
+    change: dict[str, str], now: float, expected: bool
+) -> None:
     assert ENTRY.answers(replace(OPERATION, **change), now) is expected  # type: ignore[arg-type]
 
 
