@@ -172,6 +172,20 @@ def test_tenants_in_schemas_of_one_database_do_not_meet(
     assert effects() == 2
 
 
+def test_entry_of_one_tenant_does_not_count_in_the_place_of_anothers(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever can write to the cache: scope, key and fingerprint are the same."""
+    first, _ = send()
+    stolen = inside.content()
+    inside.client.flushall()
+    records.all().delete()
+    monkeypatch.setattr(connections["default"], "schema_name", "two", raising=False)
+    second, _ = send()
+    inside.put(stolen)
+    assert send()[0].content == second.content != first.content
+
+
 def test_databases_with_one_alias_do_not_meet(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     send()
     operation = records.get()
