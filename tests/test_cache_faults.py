@@ -25,9 +25,9 @@ from tests.caching import BACKENDS, Inside, is_replay, send, use
 from tests.conftest import Parallel
 from tests.views import effects
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once, pytest.mark.processes]
 
-ROUNDS = int(os.environ.get("CACHE_ROUNDS", "60"))
+ROUNDS = int(os.environ.get("CACHE_ROUNDS", "40"))
 engines = pytest.mark.parametrize("debian", [False, True], ids=["valkey", "redis"])
 
 
