@@ -10,6 +10,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning
 from django.core.checks import register as register_check
 from django.db import connections
@@ -128,6 +129,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MIDDLEWARE_PATHS": (_is_paths, 'a list of path prefixes such as ["/api/"]'),
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
     "CLAIM": (lambda value: value in ("auto", "row_lock"), '"auto" or "row_lock"'),
+    "CACHE": (lambda value: value is None or value in caches.settings, "an alias of CACHES, or None"),
     "ADMIN": (_is_bool, "True or False"),
 }
 

@@ -51,6 +51,7 @@ class Defaults:
     DATABASE: str | None = None
     MIDDLEWARE_PATHS: list[str] = []
     CLAIM: str = "auto"
+    CACHE: str | None = None
     ADMIN: bool = True
 
 

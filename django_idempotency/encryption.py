@@ -45,9 +45,14 @@ def opened(kept: bytes | memoryview | None) -> bytes | None:
     if kept is None:
         return None
     kept = bytes(kept)
-    if kept.startswith(_ENCRYPTED):
+    if is_encrypted(kept):
         return _decrypted(kept[len(_ENCRYPTED) :])
     return kept.removeprefix(_PLAIN)
+
+
+def is_encrypted(kept: bytes) -> bool:
+    """Tell whether ``sealed()`` had keys when it wrote these bytes."""
+    return kept.startswith(_ENCRYPTED)
 
 
 def _decrypted(token: bytes) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from django.db import Error, connections, transaction
 
+from django_idempotency import replay_cache
 from django_idempotency.claims.base import ClaimLost
 from django_idempotency.claims.errors import is_connection_lost, is_repeatable
 from django_idempotency.claims.registry import claims_for
@@ -63,6 +65,7 @@ class _Repeat(Exception):
 class _Stage:
     """How far a transaction got: what its failure means depends on it."""
 
+    begun_at: float = field(default_factory=time.time)
     claim: Claim | None = None
     outcome: Outcome[Any] | None = None
     committed: bool = False
@@ -119,7 +122,7 @@ class _Execution(Generic[T]):
         patience = Patience(0 if self.nested else wait)
         while True:
             try:
-                return self._attempts()
+                return replay_cache.find(self.operation, self.using) or self._attempts()
             except InProgress:
                 if not patience.lasts():
                     raise
@@ -232,11 +235,12 @@ class _Execution(Generic[T]):
     def _committed(self, stage: _Stage) -> None:
         stage.committed = True
         if stage.claim is not None and stage.outcome is not None:
-            arguments = {
-                "attempt": stage.claim.attempt,
-                "snapshot": stage.outcome.snapshot,
-                "using": self.using,
-            }
+            snapshot = stage.outcome.snapshot
+            if snapshot is not None:
+                # Begun before the claim, which set the record's expiry: the cache forgets no later than the database.
+                ends = stage.begun_at + self.operation.retention.total_seconds()
+                replay_cache.keep(self.operation, self.using, snapshot, ends)
+            arguments = {"attempt": stage.claim.attempt, "snapshot": snapshot, "using": self.using}
             completed.send_robust(IdempotencyRecord, operation=self.operation, **arguments)
 
     def _released(self) -> None:

@@ -13,12 +13,14 @@ from django_idempotency import encryption
 from django_idempotency.checks import RULES
 from django_idempotency.conf import conf
 from django_idempotency.http import BODY_OMITTED_HEADER, header_names
+from django_idempotency.private_cache import DUMMY, LOCAL_MEMORY, kind_of
 
 
 def register() -> None:
     """Register every check of this module."""
     register_check(check_encryption)
     register_check(check_cors)
+    register_check(check_cache)
 
 
 def check_encryption(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -44,6 +46,36 @@ def check_cors(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         message = "CORS_EXPOSE_HEADERS hides from browsers of another origin whether an answer is a replay."
         found.append(_to_add(message, "CORS_EXPOSE_HEADERS", hidden, "django_idempotency.W102"))
     return found
+
+
+def check_cache(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E102: a backend that takes no plain bytes; W103: one that other processes do not see; W104: one that forgets."""
+    alias = conf.CACHE if _is_usable("CACHE") else None
+    if alias is None:
+        return []
+    kind = kind_of(alias)
+    if kind is None:
+        message = f"IDEMPOTENCY['CACHE'] is {alias!r}, which is no Redis or Valkey in CACHES: it is not used."
+        hint = "Take django-redis, django-valkey or Django's RedisCache, or leave CACHE out."
+        return [Error(message, hint=hint, id="django_idempotency.E102")]
+    return [warning(alias) for name, warning in _CACHE_WARNINGS.items() if name == kind]
+
+
+def _warn_of_local_memory(alias: str) -> CheckMessage:
+    message = (
+        f"CACHES[{alias!r}], which IDEMPOTENCY['CACHE'] names, is each process's own: an answer that is ended or "
+        "deleted in one process is still replayed by the others."
+    )
+    hint = "Take Redis or Valkey, or leave CACHE out."
+    return Warning(message, hint=hint, id="django_idempotency.W103")
+
+
+def _warn_of_dummy(alias: str) -> CheckMessage:
+    message = f"CACHES[{alias!r}], which IDEMPOTENCY['CACHE'] names, keeps nothing."
+    return Warning(message, hint="Leave CACHE out: that saves the asking.", id="django_idempotency.W104")
+
+
+_CACHE_WARNINGS = {LOCAL_MEMORY: _warn_of_local_memory, DUMMY: _warn_of_dummy}
 
 
 def _missing(names: list[str], setting: str) -> list[str]:

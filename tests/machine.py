@@ -24,8 +24,11 @@ DEV = TOP / ".dev"
 DEBIAN = {
     "mariadb": ("mariadbd", ("mariadb-server-core", "mariadb-client-core")),
     "pooler": ("pgbouncer", ("pgbouncer",)),
+    "redis": ("redis-server", ("redis-server",)),
     "browser": ("chromium", ("chromium",)),
 }
+#: What some tests need beside a database; those that say nothing about a database run beside the first one.
+BESIDE = {"postgres": "pooler", "sqlite": "redis"}
 CALL_SECONDS = 780.0
 TIMED_OUT = 124
 
@@ -146,9 +149,9 @@ def venv(name: str, python: str, *requirements: str) -> Path:
 
 def provide(name: str) -> None:
     """Install a server or the browser where that takes apt-get and root, or raise Unavailable."""
-    if name == "postgres":
-        with contextlib.suppress(Unavailable):  # without the pooler, only its own tests are skipped
-            provide("pooler")
+    if name in BESIDE:
+        with contextlib.suppress(Unavailable):  # without it, only its own tests are skipped
+            provide(BESIDE[name])
     program, packages = DEBIAN.get(name, ("", ()))
     if not program or shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
         return

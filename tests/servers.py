@@ -140,17 +140,61 @@ def _mariadb(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[str]:
+def redis(*flags: str, debian: bool = False, folder: Path | None = None) -> Iterator[str]:
     """Run a private Valkey or Redis that keeps nothing on disk, and give the path of its socket.
+
+    `flags` go to the server after our own; `debian` takes Debian's Redis, and no Valkey; a second server in the same
+    `folder` takes the place of one that was killed. Raises ServerMissing or ServerFailed.
+    """
+    with _folder() if folder is None else contextlib.nullcontext(str(folder)) as name:
+        place = Path(name, "redis.sock")
+        own = ["--port", "0", "--unixsocket", str(place), "--dir", name, "--save", "", "--appendonly", "no"]
+        program = _program("redis-server", "apt-get install redis-server") if debian else _redis_program()
+        command = [*_unprivileged(Path(name), signal.SIGTERM), program, *own, *flags]
+        with _running(command, Path(name), lambda: _pongs(place), signal.SIGTERM):
+            yield str(place)
+
+
+@contextlib.contextmanager
+def redis_cluster(masters: int = 3) -> Iterator[list[int]]:
+    """Run a cluster of masters without replicas, and give their ports on 127.0.0.1.
 
     Raises ServerMissing or ServerFailed.
     """
-    with _folder() as name:
-        folder, place = Path(name), Path(name, "redis.sock")
-        flags = ["--port", "0", "--unixsocket", str(place), "--dir", name, "--save", "", "--appendonly", "no"]
-        command = [*_unprivileged(folder, signal.SIGTERM), _redis_program(), *flags]
-        with _running(command, folder, lambda: _pongs(place), signal.SIGTERM):
-            yield str(place)
+    with contextlib.ExitStack() as stack:
+        ports = _free_ports(2 * masters)
+        nodes = list(zip(ports[:masters], ports[masters:], strict=True))
+        for port, bus in nodes:
+            tcp = ["--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"]
+            stack.enter_context(redis(*tcp, "--cluster-enabled", "yes", "--cluster-port", str(bus)))
+        for number, (port, _) in enumerate(nodes):
+            first, last = 16384 * number // masters, 16384 * (number + 1) // masters - 1
+            _command(port, f"CLUSTER ADDSLOTSRANGE {first} {last}")
+            _command(port, f"CLUSTER SET-CONFIG-EPOCH {number + 1}")
+        for port, bus in nodes[1:]:
+            _command(nodes[0][0], f"CLUSTER MEET 127.0.0.1 {port} {bus}")
+        deadline = time.monotonic() + START_SECONDS
+        while not all(b"cluster_state:ok" in _command(port, "CLUSTER INFO") for port, _ in nodes):
+            if time.monotonic() > deadline:
+                raise ServerFailed("the masters did not find each other")
+            time.sleep(0.02)
+        yield [port for port, _ in nodes]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _command(port: int, words: str) -> bytes:
+    """Send one command to a Redis, and give the first part of its answer."""
+    with socket.create_connection(("127.0.0.1", port), START_SECONDS) as client:
+        client.sendall(f"{words}\r\n".encode())
+        return client.recv(4096)
 
 
 ENGINES: Mapping[str, Callable[[Path, bool], AbstractContextManager[dict[str, str]]]] = {

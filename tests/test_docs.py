@@ -154,9 +154,10 @@ def test_every_field_of_the_record_is_described() -> None:
     assert set(IdempotencyRecord.State.values) < set(re.findall(r"`(\w+)`", section))
 
 
-def test_every_threat_names_a_test_that_exists() -> None:
-    page = (TOP / "docs/guide/security.md").read_text(encoding="utf-8")
-    for _, _, test in rows(page, "Threats"):
+@pytest.mark.parametrize(("page", "heading"), [("security", "Threats"), ("replay-cache", "When Redis fails")])
+def test_every_threat_and_fault_names_a_test_that_exists(page: str, heading: str) -> None:
+    text = (TOP / f"docs/guide/{page}.md").read_text(encoding="utf-8")
+    for _, _, test in rows(text, heading):
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\(", (TOP / file).read_text(encoding="utf-8"), re.MULTILINE), test
 

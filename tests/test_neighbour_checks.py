@@ -8,6 +8,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.test import Client
 
+from django_idempotency.neighbour_checks import check_cache
 from tests.test_docs import TOP, blocks
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -106,3 +107,37 @@ def test_browser_of_another_origin_may_send_the_key_and_read_the_replay(cors: An
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
         assert "Idempotent-Replayed" in answer.headers["Access-Control-Expose-Headers"]
     assert answers[1].headers["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("django.core.cache.backends.redis.RedisCache", set()),
+        ("django_redis.cache.RedisCache", set()),
+        ("django_valkey.cache.ValkeyCache", set()),
+        ("django.core.cache.backends.db.DatabaseCache", {"E102"}),
+        ("django.core.cache.backends.filebased.FileBasedCache", {"E102"}),
+        ("django.core.cache.backends.locmem.LocMemCache", {"W103"}),
+        ("django.core.cache.backends.dummy.DummyCache", {"W104"}),
+    ],
+)
+def test_backend_of_the_replay_cache(settings: Any, backend: str, expected: set[str]) -> None:
+    settings.CACHES = {"replays": {"BACKEND": backend, "LOCATION": "redis://localhost"}}
+    settings.IDEMPOTENCY = {"CACHE": "replays"}
+    found = messages()
+    assert set(found) == expected
+    assert all("eave CACHE out" in str(message.hint) for message in found.values())
+
+
+def test_alias_of_the_replay_cache_that_is_in_no_caches(settings: Any) -> None:
+    settings.IDEMPOTENCY = {"CACHE": "replay"}
+    found = messages()
+    assert set(found) == {"E002"}
+    assert "an alias of CACHES, or None" in str(found["E002"].hint)
+
+
+def test_backend_that_cannot_be_imported_is_an_error_and_no_traceback(settings: Any) -> None:
+    """Of this check; one of Django's own raises then."""
+    settings.CACHES = {"replays": {"BACKEND": "django_reddis.cache.RedisCache"}}
+    settings.IDEMPOTENCY = {"CACHE": "replays"}
+    assert [message.id for message in check_cache(None)] == ["django_idempotency.E102"]

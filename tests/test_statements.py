@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from django.test.utils import CaptureQueriesContext
 
 from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Product
+from tests import servers
+from tests.caching import use
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,6 +26,13 @@ REPLAY = {"sqlite": 1, "postgresql": 3, "postgresql by row_lock": 1, "mysql": 1}
 def claim(request: pytest.FixtureRequest, settings: Any) -> str:
     settings.IDEMPOTENCY = {"CLAIM": "row_lock" if request.param else "auto"}
     return f"{connection.vendor}{request.param}"
+
+
+@pytest.fixture
+def cache(settings: Any) -> Iterator[None]:
+    with servers.redis() as path:
+        use(settings, path)
+        yield
 
 
 def post(key: str | None) -> None:
@@ -47,6 +57,12 @@ def test_statements_of_a_first_request_and_of_a_replay(
         print("".join(f"    {sql[:100]}\n" for sql in first), end="")
     assert len(first) - len(unprotected) == FIRST[claim]
     assert len(replay) == REPLAY[claim]
+
+
+def test_replay_from_the_cache_costs_no_statement_and_a_first_request_no_more(
+    claim: str, cache: None
+) -> None:
+    assert [len(statements("k")) - 2, len(statements("k"))] == [FIRST[claim], 0]
 
 
 @pytest.mark.vendors("postgresql")

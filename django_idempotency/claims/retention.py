@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from django_idempotency import replay_cache
 from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
 from django_idempotency.signals import purged
 
@@ -122,6 +123,7 @@ def delete_chosen(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> se
     """
     with transaction.atomic(using=records.db):
         free = _lock_free(records, ids)
+        replay_cache.forget(free, records.db)
         _delete(records, free)
     return free
 
@@ -134,6 +136,7 @@ def _change(
 ) -> set[UUID]:
     with transaction.atomic(using=records.db):
         free = _lock_free(wanted, ids)
+        replay_cache.forget(free, records.db)
         for part in _by_id(records, free):
             change(part)
     return free

@@ -30,8 +30,7 @@ def operation_id(scope: str, key: str) -> uuid.UUID:
     database less, and can be partitioned by it. Version 5, because MariaDB's ``uuid`` type refuses a quarter of
     arbitrary 128-bit values and none of this form.
     """
-    time, digest = _time_of(key), operation_digest(scope, key)
-    return uuid.UUID(bytes=time + digest[len(time) : 16], version=5)
+    return _id_of(key, operation_digest(scope, key))
 
 
 _UUID_7 = re.compile(
@@ -39,10 +38,11 @@ _UUID_7 = re.compile(
 )
 
 
-def _time_of(key: str) -> bytes:
-    """Return the 48 bits of milliseconds that a UUID of version 7 begins with, or nothing (RFC 9562)."""
+def _id_of(key: str, digest: bytes) -> uuid.UUID:
+    """Begin with the 48 bits of milliseconds that a UUID of version 7 begins with (RFC 9562); the rest is digest."""
     parts = _UUID_7.fullmatch(key)
-    return bytes.fromhex(parts[1] + parts[2]) if parts else b""
+    time = bytes.fromhex(parts[1] + parts[2]) if parts else b""
+    return uuid.UUID(bytes=time + digest[len(time) : 16], version=5)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,12 @@ class Operation:
     request_payload: bytes | None = field(default=None, repr=False)
 
     @cached_property
+    def digest(self) -> bytes:
+        return operation_digest(self.scope, self.key)
+
+    @cached_property
     def id(self) -> uuid.UUID:
-        return operation_id(self.scope, self.key)
+        return _id_of(self.key, self.digest)
 
 
 @dataclass(frozen=True)
