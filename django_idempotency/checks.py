@@ -129,6 +129,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
     "CLAIM": (lambda value: value in ("auto", "row_lock"), '"auto" or "row_lock"'),
     "ADMIN": (_is_bool, "True or False"),
+    "COUNT_REPLAYS": (_is_bool, "True or False"),
 }
 
 

@@ -52,6 +52,7 @@ class Defaults:
     MIDDLEWARE_PATHS: list[str] = []
     CLAIM: str = "auto"
     ADMIN: bool = True
+    COUNT_REPLAYS: bool = True
 
 
 class Conf(Defaults):

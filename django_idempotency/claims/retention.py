@@ -12,8 +12,11 @@ from django.db import connections, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.models import IdempotencyHour, IdempotencyRecord, IdempotencyRecordQuerySet
 from django_idempotency.signals import purged
+
+#: How long the purge keeps the sums of replays.
+HOURS_KEPT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def purge_expired(
     the size of each batch.
     """
     now, started, deleted, batches = timezone.now(), time.monotonic(), 0, 0
+    IdempotencyHour.objects.using(using).filter(hour__lt=now - HOURS_KEPT).delete()
     expired = IdempotencyRecord.objects.using(using).expired(now)
     while (size := _next_size(limits, deleted, started)) > 0:
         count = delete_batch(expired, size)
