@@ -53,6 +53,7 @@ class Defaults:
     CLAIM: str = "auto"
     ADMIN: bool = True
     COUNT_REPLAYS: bool = True
+    PURGE_AFTER_REQUESTS: int = 0
 
 
 class Conf(Defaults):

@@ -30,6 +30,7 @@ from django_idempotency.exceptions import (
 )
 from django_idempotency.models import IdempotencyHour, IdempotencyRecord
 from django_idempotency.signals import rejected, replayed
+from django_idempotency.upkeep import after_request
 from tests.conftest import Parallel
 from tests.factories import IdempotencyRecordFactory
 
@@ -260,7 +261,7 @@ def test_connection_that_was_closed_is_closed_again(clock: list[float]) -> None:
     def request() -> None:
         replay(record)
         clock[0] += 5
-        request_finished.send(None)
+        after_request()
         seen.append(connection.connection)
 
     record = IdempotencyRecordFactory(completed=True)

@@ -25,7 +25,7 @@ from django_idempotency.admin.ranges import (
 from django_idempotency.admin.texts import Text, number
 from django_idempotency.conf import conf
 from django_idempotency.models import IdempotencyHour, IdempotencyRecord, IdempotencyRecordQuerySet
-from django_idempotency.stats import LATE, bytes_kept, last_day
+from django_idempotency.stats import LATE, bytes_kept, last_day, running_now
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,16 @@ def _expiry_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
 
 
 def _owner_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
-    """Return what is unfinished; of PostgreSQL's claims without a row there is nothing to see."""
+    """Return what is unfinished; PostgreSQL's locks tell of what runs without a row too."""
     held, free = by_owner(records.live())
+    # Whoever runs with a row holds both locks, so the longer list has the other in it.
+    running = running_now(records.db) or 0
     unknown = capped_count(unfinished(records.live()).filter(state=IdempotencyRecord.State.UNKNOWN))
     tiles = [
         Tile(
             _("In progress") if free is not None else _("In progress or interrupted"),
-            number(len(held), PROBE_LIMIT),
-            _("their owner holds the lock") if free is not None else _("this database does not tell"),
+            number(max(len(held), running), PROBE_LIMIT),
+            _held_note(running - len(held)) if free is not None else gettext("this database does not tell"),
             _query(expiry="live", state="in_progress"),
         )
     ]
@@ -101,6 +103,15 @@ def _owner_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
             Tile(_("Outcome unknown"), number(unknown, COUNT_LIMIT), _("to be settled"), query, "alarm")
         )
     return tiles
+
+
+def _held_note(without_row: int) -> str:
+    if without_row <= 0:
+        return gettext("their owner holds the lock")
+    return (
+        ngettext("%d of them without a record yet", "%d of them without a record yet", without_row)
+        % without_row
+    )
 
 
 def _oldest_tile(oldest: datetime | None, now: datetime, order_column: int | None) -> Tile:

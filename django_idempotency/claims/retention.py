@@ -21,11 +21,15 @@ HOURS_KEPT = timedelta(days=7)
 
 @dataclass(frozen=True)
 class PurgeLimits:
-    """How much one purge may do: records a batch, records in all, and seconds; None means no limit."""
+    """How much one purge may do: records a batch, records in all, seconds, and the pause after a batch.
+
+    None means no limit.
+    """
 
     batch_size: int = 1000
     max_rows: int | None = None
     max_seconds: float | None = None
+    pause: float = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def purge_expired(
         deleted, batches = deleted + count, batches + bool(count)
         if count < size:
             return PurgeResult(deleted, batches, finished=True)
+        time.sleep(limits.pause)
     return PurgeResult(deleted, batches, finished=not expired.exists())
 
 

@@ -17,6 +17,8 @@ from django.utils import timezone
 
 from django_idempotency import stats
 from django_idempotency.admin import charts, panel, ranges
+from django_idempotency.claims.registry import claims_for
+from django_idempotency.core.operations import Operation
 from django_idempotency.models import IdempotencyHour, IdempotencyRecord
 from tests.admin.pages import LIST, keys, page, text_of, tiles
 from tests.conftest import Parallel
@@ -113,6 +115,27 @@ def test_owners_are_told_by_their_locks(admin_client: Client, parallel: Parallel
         seen = parallel.call(look)
     assert seen == ["1", "1", ["held"], ["left"], ["in progress", "interrupted", "interrupted"]]
     assert look()[:2] == ["0", "2"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.vendors("postgresql")
+def test_operations_without_a_record_are_counted_by_their_locks(
+    admin_client: Client, parallel: Parallel
+) -> None:
+    """Two run: one has no row yet, the other runs again on the row that an earlier run has left."""
+    IdempotencyRecordFactory(key="again", scope="s")
+    claims = claims_for("default")
+
+    def look() -> tuple[str, str]:
+        return tiles(admin_client)["In progress"][0], text_of(page(admin_client).partition("In progress")[2])
+
+    with transaction.atomic():
+        for key in ("new", "again"):
+            claims.claim(Operation("s", key, "1:f", HOUR))
+        value, text = parallel.call(look)
+    assert value == "2"
+    assert "1 of them without a record yet" in text[:100]
+    assert look()[0] == "0"
 
 
 @pytest.mark.vendors("sqlite")
