@@ -78,37 +78,40 @@ def execute(operation: Operation, work: Work[T], *, using: str, wait: float = 0)
     While somebody else executes the operation, its answer is waited for ``wait`` seconds, with no transaction open
     between two looks; inside an outer ``atomic()`` there is no waiting, since that would hold its locks.
     """
+    execution = _Execution(operation, work, using, wait)
+    told = {"operation": operation, "using": using}
     try:
-        result = _Execution(operation, work, using).result(wait)
+        result = execution.result()
     except IdempotencyError as error:
-        rejected.send_robust(IdempotencyRecord, operation=operation, error=error, using=using)
+        rejected.send_robust(IdempotencyRecord, error=error, waited=execution.patience.waited, **told)
         raise
     except _RolledBack as left:
         failure = left.error
     else:
         if isinstance(result, Snapshot):
-            replayed.send_robust(IdempotencyRecord, operation=operation, snapshot=result, using=using)
+            waited = execution.patience.waited
+            replayed.send_robust(IdempotencyRecord, snapshot=result, waited=waited, **told)
         return result
     assert failure is not None  # an outcome that was rolled back is returned, never raised
     raise failure
 
 
 class _Execution(Generic[T]):
-    def __init__(self, operation: Operation, work: Work[T], using: str) -> None:
+    def __init__(self, operation: Operation, work: Work[T], using: str, wait: float) -> None:
         self.operation = operation
         self.work = work
         self.using = using
         self.claims = claims_for(using)
         self._connection: Any = connections[using]
         self.nested: bool = self._connection.in_atomic_block
+        self.patience = Patience(0 if self.nested else wait)
 
-    def result(self, wait: float) -> Outcome[T] | Snapshot:
-        patience = Patience(0 if self.nested else wait)
+    def result(self) -> Outcome[T] | Snapshot:
         while True:
             try:
                 return self._attempts()
             except InProgress:
-                if not patience.lasts():
+                if not self.patience.lasts():
                     raise
 
     def _attempts(self) -> Outcome[T] | Snapshot:
