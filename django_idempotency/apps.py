@@ -17,7 +17,7 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, the log receivers, and what installed frameworks need."""
-        from django_idempotency import checks, door_checks, logs, neighbour_checks
+        from django_idempotency import checks, counting, door_checks, logs, neighbour_checks, upkeep
         from django_idempotency.callbacks import install
 
         checks.register()
@@ -26,6 +26,8 @@ class IdempotencyConfig(AppConfig):
         if apps.is_installed("drf_spectacular"):
             from django_idempotency.contrib import spectacular  # noqa: F401 (the import registers it)
         logs.connect()
+        counting.connect()
+        upkeep.connect()
         if find_spec("rest_framework"):
             from django_idempotency.rest_framework.inside import RestFramework
 

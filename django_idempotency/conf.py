@@ -53,6 +53,8 @@ class Defaults:
     CLAIM: str = "auto"
     CACHE: str | None = None
     ADMIN: bool = True
+    COUNT_REPLAYS: bool = True
+    PURGE_AFTER_REQUESTS: int = 0
 
 
 class Conf(Defaults):

@@ -91,16 +91,19 @@ def execute(
 
     ``early`` is an open transaction on ``using`` that ``Claims.joins()`` accepts: the first run takes it for its own.
     """
+    execution = _Execution(operation, work, using, wait, early)
+    told = {"operation": operation, "using": using}
     try:
-        result = _Execution(operation, work, using, early).result(wait)
+        result = execution.result()
     except IdempotencyError as error:
-        rejected.send_robust(IdempotencyRecord, operation=operation, error=error, using=using)
+        rejected.send_robust(IdempotencyRecord, error=error, waited=execution.patience.waited, **told)
         raise
     except _RolledBack as left:
         failure = left.error
     else:
         if isinstance(result, Snapshot):
-            replayed.send_robust(IdempotencyRecord, operation=operation, snapshot=result, using=using)
+            waited = execution.patience.waited
+            replayed.send_robust(IdempotencyRecord, snapshot=result, waited=waited, **told)
         return result
     assert failure is not None  # an outcome that was rolled back is returned, never raised
     raise failure
@@ -108,7 +111,7 @@ def execute(
 
 class _Execution(Generic[T]):
     def __init__(
-        self, operation: Operation, work: Work[T], using: str, early: EarlyTransaction | None
+        self, operation: Operation, work: Work[T], using: str, wait: float, early: EarlyTransaction | None
     ) -> None:
         self.operation = operation
         self.work = work
@@ -117,14 +120,14 @@ class _Execution(Generic[T]):
         self._connection: Any = connections[using]
         self.early = early
         self.nested: bool = early.nested if early else self._connection.in_atomic_block
+        self.patience = Patience(0 if self.nested else wait)
 
-    def result(self, wait: float) -> Outcome[T] | Snapshot:
-        patience = Patience(0 if self.nested else wait)
+    def result(self) -> Outcome[T] | Snapshot:
         while True:
             try:
                 return replay_cache.find(self.operation, self.using) or self._attempts()
             except InProgress:
-                if not patience.lasts():
+                if not self.patience.lasts():
                     raise
 
     def _attempts(self) -> Outcome[T] | Snapshot:

@@ -69,6 +69,9 @@ class IdempotencyRecord(models.Model):
     completed_at = models.DateTimeField(_("completed"), null=True)
     expires_at = models.DateTimeField(_("expires"))
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    # Counted late and never under a replay's feet (counting.py). A process of an older release may still insert.
+    replays = models.PositiveIntegerField(_("replays"), default=0, db_default=0)
+    last_replayed_at = models.DateTimeField(_("last replay"), null=True)
 
     objects = IdempotencyRecordQuerySet.as_manager()
 
@@ -115,3 +118,19 @@ class IdempotencyRecord(models.Model):
         """
         headers = tuple((name, value) for name, value in self.response_headers)
         return Snapshot(self.response_status or 200, headers, opened(self.response_body))
+
+
+class IdempotencyHour(models.Model):
+    """How many replays and conflicts (409 and 422) one hour saw: a row an hour, kept for a week by the purge."""
+
+    hour = models.DateTimeField(_("hour"), primary_key=True)
+    replays = models.PositiveBigIntegerField(_("replays"), default=0)
+    conflicts = models.PositiveBigIntegerField(_("conflicts"), default=0)
+
+    class Meta:
+        verbose_name = _("hour of replays")
+        verbose_name_plural = _("hours of replays")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:%M}: {self.replays} / {self.conflicts}"

@@ -11,12 +11,16 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds
         self.pause = 0.02
+        #: Seconds slept so far.
+        self.waited = 0.0
 
     def lasts(self) -> bool:
         """Sleep until the next poll and return True, or return False when the time is over."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             return False
-        time.sleep(min(self.pause, left))
+        pause = min(self.pause, left)
+        time.sleep(pause)
+        self.waited += pause
         self.pause = min(self.pause * 1.5, 0.2)
         return True

@@ -14,9 +14,9 @@ claimed = Signal()
 completed = Signal()
 #: (operation, using): rolled back and not stored; a retry runs again.
 released = Signal()
-#: (operation, snapshot, using): a stored answer is given to a retry.
+#: (operation, snapshot, using, waited): a stored answer is given to a retry, after ``waited`` seconds of polling.
 replayed = Signal()
-#: (operation, error, using): refused by the engine; ``error`` is an IdempotencyError.
+#: (operation, error, using, waited): refused by the engine; ``error`` is an IdempotencyError.
 rejected = Signal()
 #: (count, using): expired records were deleted.
 purged = Signal()

@@ -11,6 +11,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
+from django_idempotency.counting import tally
+
 ATOMIC_REQUESTS = "ATOMIC_REQUESTS"
 
 
@@ -77,6 +79,12 @@ class Parallel:
 
         waiting = [self.start(call, number) for number in range(count)]
         return [result() for result in waiting]
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted_by_another_test() -> None:
+    """Replays of one test must not be written down at the end of a request of the next."""
+    tally.clear()
 
 
 @pytest.fixture

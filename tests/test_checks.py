@@ -97,6 +97,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "DATABASE": (["elsewhere", 1], [None, "default"]),
     "CLAIM": (["advisory", None], ["auto", "row_lock"]),
     "ADMIN": ([0, "no", None], [False]),
+    "CACHE": (["elsewhere", 1], [None]),
+    "COUNT_REPLAYS": ([1, None, "no"], [True, False]),
+    "PURGE_AFTER_REQUESTS": ([-1, 1001, True, None, 1.5], [0, 200, 1000]),
 }
 
 

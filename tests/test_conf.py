@@ -21,7 +21,7 @@ DEFAULTS = {
     "REPLAY_HEADER": "Idempotent-Replayed", "ERROR_FORMAT": "problem", "DOCUMENTATION_URL": None, "DATABASE": None,
     "WAIT_SECONDS": 0, "MIDDLEWARE_PATHS": [], "ENCRYPTION_KEYS": [],
     "CLAIM": "auto",
-    "ADMIN": True,
+    "ADMIN": True, "CACHE": None, "COUNT_REPLAYS": True, "PURGE_AFTER_REQUESTS": 0,
 }  # fmt: skip
 
 

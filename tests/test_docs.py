@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from django.core.management import call_command, load_command_class
 from django.core.management.base import BaseCommand
 from django.core.management.commands import check, migrate
@@ -27,7 +28,11 @@ from django_idempotency import checks, door_checks, exceptions, neighbour_checks
 from django_idempotency.conf import Defaults
 from django_idempotency.core.operations import Claim
 from django_idempotency.http import problem_of
-from django_idempotency.management.commands import forget_idempotency_records, idempotency_conformance
+from django_idempotency.management.commands import (
+    forget_idempotency_records,
+    idempotency_conformance,
+    idempotency_stats,
+)
 from django_idempotency.management.commands.purge_idempotency_records import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -44,6 +49,7 @@ REFERENCE = (TOP / "docs/reference.md").read_text(encoding="utf-8")
 PURGE = "purge_idempotency_records"
 FORGET = "forget_idempotency_records"
 CONFORMANCE = "idempotency_conformance"
+STATS = "idempotency_stats"
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -136,7 +142,7 @@ def test_every_check_is_described() -> None:
     assert {row[0] for row in rows(REFERENCE, "Checks")} == set(ids)
 
 
-@pytest.mark.parametrize("name", [PURGE, FORGET, CONFORMANCE])
+@pytest.mark.parametrize("name", [PURGE, FORGET, CONFORMANCE, STATS])
 def test_every_option_of_a_command_is_described(name: str) -> None:
     def options(command: BaseCommand) -> list[str]:
         parser = command.create_parser("manage.py", name)
@@ -265,7 +271,8 @@ def test_every_fenced_block_is_of_a_kind_that_is_tested() -> None:
     kinds = {
         kind for page in PAGES for kind in re.findall(r"^```(\w*)$", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert kinds - {""} == {"console", "cron", "html", "python", "sql"}  # sql: tests/scaling
+    tested = {"console", "cron", "html", "ini", "python", "sql", "yaml"}  # sql: tests/scaling
+    assert kinds - {""} == tested
     known = {("python3", "dev.py"), ("python", "manage.py"), ("python", "-m"), ("curl", "-i")}
     assert {tuple(command[:2]) for command, _ in CONSOLE} == known
 
@@ -293,6 +300,7 @@ OWN_COMMANDS: dict[str, type[BaseCommand]] = {
     PURGE: Command,
     FORGET: forget_idempotency_records.Command,
     CONFORMANCE: idempotency_conformance.Command,
+    STATS: idempotency_stats.Command,
     "migrate": migrate.Command,
     "check": check.Command,
 }
@@ -319,6 +327,51 @@ def test_cron_line_of_the_readme_runs(option: str, capsys: pytest.CaptureFixture
     call_command(name, *options, *option.split())
     printed = capsys.readouterr().out
     assert "0 expired records" in printed or json.loads(printed)["deleted"] == 0
+
+
+# The recipes
+
+OPERATIONS = (TOP / "docs/guide/operations.md").read_text(encoding="utf-8")
+
+
+def is_purge(words: list[str]) -> bool:
+    """Tell whether a command line purges, with options that the command knows."""
+    at = words.index("manage.py") + 1
+    Command().create_parser("manage.py", PURGE).parse_args(words[at + 1 :])
+    return words[at] == PURGE
+
+
+def test_cron_and_systemd_run_the_purge_every_five_minutes() -> None:
+    (cron,) = blocks(OPERATIONS, "cron")
+    (units,) = blocks(OPERATIONS, "ini")
+    service, timer = (ConfigParser(delimiters="=") for _ in "ab")
+    service.read_string(units.partition("# /etc/systemd/system/idempotency-purge.timer")[0])
+    timer.read_string(units.partition("# /etc/systemd/system/idempotency-purge.timer")[2])
+    assert is_purge(cron.split())
+    assert is_purge(service["Service"]["ExecStart"].split())
+    assert cron.startswith("*/5 * * * *  ")
+    assert timer["Timer"]["OnCalendar"] == "*:0/5"
+    assert service["Service"]["Type"] == "oneshot"
+
+
+def test_cron_job_of_kubernetes_is_well_formed() -> None:
+    """Held to the fields of batch/v1 that make it a CronJob that ends before the next one."""
+    (text,) = blocks(OPERATIONS, "yaml")
+    job = yaml.safe_load(text)
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "CronJob")
+    assert re.fullmatch("[a-z0-9-]{1,52}", job["metadata"]["name"])
+    spec, template = job["spec"], job["spec"]["jobTemplate"]["spec"]
+    known = {"schedule", "concurrencyPolicy", "startingDeadlineSeconds", "jobTemplate"}
+    assert set(spec) == known
+    assert (len(spec["schedule"].split()), spec["concurrencyPolicy"]) == (5, "Forbid")
+    assert set(template) == {"backoffLimit", "activeDeadlineSeconds", "template"}
+    pod = template["template"]["spec"]
+    assert pod["restartPolicy"] in ("Never", "OnFailure")
+    (container,) = pod["containers"]
+    assert set(container) == {"name", "image", "command", "resources"}
+    assert is_purge(container["command"])
+    limit = int(container["command"][container["command"].index("--max-seconds") + 1])
+    assert limit < template["activeDeadlineSeconds"] < 300
 
 
 # The requests of the README, and their answers

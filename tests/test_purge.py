@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, execute_from_command_line
 from django.utils import timezone
 
+from django_idempotency.claims import retention
 from django_idempotency.management.commands import purge_idempotency_records as command
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import printed
@@ -66,6 +67,14 @@ def test_run_out_of_time_deletes_nothing_more() -> None:
     assert left() == 1
 
 
+def test_sleep_is_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(retention.time, "sleep", slept.append)
+    IdempotencyRecordFactory.create_batch(3, expired=True)
+    assert report("--batch-size", "2", "--sleep", "0.5")["deleted"] == 3
+    assert slept == [0.5]
+
+
 def test_verbosity_0_is_silent_for_cron() -> None:
     IdempotencyRecordFactory(expired=True)
     assert purge("--verbosity", "0") == ""
@@ -83,6 +92,8 @@ BAD_ARGUMENTS = [
     ("--max-seconds", "nan"),
     ("--max-seconds", "inf"),
     ("--max-seconds", "soon"),
+    ("--sleep", "-1"),
+    ("--sleep", "long"),
     ("--format", "yaml"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from threading import Event
@@ -120,7 +121,7 @@ def test_oldest_expiry_goes_first(noon: datetime) -> None:
 def test_no_batch_begins_after_max_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     IdempotencyRecordFactory.create_batch(5, expired=True)
     clock = itertools.count()
-    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=time.sleep))
     assert purge(1, None, 3) == PurgeResult(2, 2, finished=False)
 
 

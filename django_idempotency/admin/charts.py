@@ -39,13 +39,24 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Series:
+    """What is counted by the hour: a word for the style sheet, a label, and the counts."""
+
+    kind: str
+    label: Text
+    counts: list[int]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A picture of records per hour, and the same numbers as rows of a table."""
+    """A picture of counts per hour, and the same numbers as rows of a table."""
 
     name: str
     title: Text
     note: Text
+    series: list[tuple[str, Text]]
     bars: list[Bar]
+    rows: list[tuple[str, list[str]]]
     ticks: list[tuple[int, str]]
     now: int | None
     most: str
@@ -53,22 +64,39 @@ class Chart:
     width, height = WIDTH, HEIGHT
 
 
-def charts(records: IdempotencyRecordQuerySet) -> list[Chart]:
-    """Return the charts; their counts are a minute old at most."""
+def charts(records: IdempotencyRecordQuerySet, replays: dict[datetime, int] | None = None) -> list[Chart]:
+    """Return the charts, and ``replays`` by hour beside the claims; counts of records are a minute old at most."""
     hour = timezone.localtime().replace(minute=0, second=0, microsecond=0)
     retention = conf.RETENTION if isinstance(conf.RETENTION, timedelta) else timedelta(seconds=conf.RETENTION)
     claimed, expiring = _hours(hour, -23, 1), _hours(hour, -8, 16)
     # A claim sets the expiry to its own time plus the retention: so the expiry index tells when records were claimed.
+    claims = Series(
+        "due", _("claimed"), _counts(records, "claimed", [start + retention for start in claimed])
+    )
+    expiries = Series("due", _("records"), _counts(records, "expiring", expiring))
+    if replays is None:
+        title, shown = _("Claimed per hour"), [claims]
+    else:
+        title = _("Claimed and replayed per hour")
+        shown = [claims, Series("replayed", _("replayed"), _by_hour(replays, claimed))]
     return [
+        _chart("claimed", title, _("Last 24 hours; what is kept for RETENTION."), claimed, shown, None),
         _chart(
-            "claimed", _("Claimed per hour"), _("Last 24 hours; what is kept for RETENTION."),
-            claimed, _counts(records, "claimed", [start + retention for start in claimed]), None,
+            "expiring",
+            _("Expiring per hour"),
+            _("Before now: awaiting the purge."),
+            expiring,
+            [expiries],
+            hour,
         ),
-        _chart(
-            "expiring", _("Expiring per hour"), _("Before now: awaiting the purge."),
-            expiring, _counts(records, "expiring", expiring), hour,
-        ),
-    ]  # fmt: skip
+    ]
+
+
+def _by_hour(replays: dict[datetime, int], hours: list[datetime]) -> list[int]:
+    """Return the replays of each hour of the clock on the wall, which may begin at half past of another zone."""
+    return [
+        sum(count for moment, count in replays.items() if start <= moment < start + HOUR) for start in hours
+    ]
 
 
 def _hours(hour: datetime, first: int, end: int) -> list[datetime]:
@@ -100,20 +128,33 @@ def _chart(
     title: Text,
     note: Text,
     hours: list[datetime],
-    counts: list[int],
+    shown: list[Series],
     now: datetime | None,
 ) -> Chart:
-    most = max([*counts, 1])
-    marks = list(_marks(hours, counts, most, now))
+    most = max([1, *(count for series in shown for count in series.counts)])
+    width = (PITCH - 6) // len(shown)
+    marks = [
+        bar for at, series in enumerate(shown) for bar in _marks(hours, series, most, now, at * width, width)
+    ]
+    labels = [date_format(hour, "j M H:i") for hour in hours]
+    counts = zip(*(series.counts for series in shown), strict=True)
+    rows = [
+        (label, [number(count, BAR_LIMIT) for count in each])
+        for label, each in zip(labels, counts, strict=True)
+    ]
     ticks = [(at * PITCH + PITCH // 2, date_format(hour, "H:i")) for at, hour in enumerate(hours)]
     line = None if now is None else hours.index(now) * PITCH
-    return Chart(name, title, note, marks, ticks[::_TICKS_EVERY], line, number(most, BAR_LIMIT))
+    legend = [(series.kind, series.label) for series in shown]
+    return Chart(name, title, note, legend, marks, rows, ticks[::_TICKS_EVERY], line, number(most, BAR_LIMIT))
 
 
-def _marks(hours: list[datetime], counts: list[int], most: int, now: datetime | None) -> Iterator[Bar]:
-    for at, (hour, count) in enumerate(zip(hours, counts, strict=True)):
+def _marks(
+    hours: list[datetime], series: Series, most: int, now: datetime | None, left: int, width: int
+) -> Iterator[Bar]:
+    for at, (hour, count) in enumerate(zip(hours, series.counts, strict=True)):
         # One record among thousands still is to be seen.
         height = max(2, round(count / most * (HEIGHT - 8))) if count else 0
-        kind = "overdue" if now is not None and hour < now else "due"
+        kind = "overdue" if now is not None and hour < now else series.kind
         label = date_format(hour, "j M H:i")
-        yield Bar(at * PITCH + 3, HEIGHT - height, PITCH - 6, height, label, number(count, BAR_LIMIT), kind)
+        x = at * PITCH + 3 + left
+        yield Bar(x, HEIGHT - height, width, height, label, number(count, BAR_LIMIT), kind)

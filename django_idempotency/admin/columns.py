@@ -50,6 +50,12 @@ class Columns:
     def took(self, record: IdempotencyRecord) -> str:
         return duration(record.completed_at - record.created_at) if record.completed_at else "–"
 
+    @admin.display(description=_("replays"))
+    def replayed(self, record: IdempotencyRecord) -> SafeString | str:
+        if record.last_replayed_at is None:
+            return "–"
+        return at(record.last_replayed_at, f"{record.replays:,}")
+
     @admin.display(description=_("created"))
     def created(self, record: IdempotencyRecord) -> SafeString:
         return at(record.created_at, relative(record.created_at, timezone.now()))

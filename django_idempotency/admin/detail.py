@@ -57,6 +57,9 @@ class Detail(Columns):
         if record.completed_at:
             took = duration(record.completed_at - record.created_at)
             moments.append((gettext("completed"), record.completed_at, gettext("after %s") % took))
+        if record.last_replayed_at:
+            text = ngettext("%d replay so far", "%d replays so far", record.replays)
+            moments.append((gettext("last replay"), record.last_replayed_at, text % record.replays))
         ending = gettext("expires") if record.expires_at > now else gettext("expired")
         moments.append((ending, record.expires_at, relative(record.expires_at, now)))
         items = format_html_join(

@@ -14,7 +14,7 @@ from django_idempotency.models import IdempotencyRecord
 
 COLUMNS = (
     "id", "scope", "key", "method", "path", "fingerprint", "state", "response_status",
-    "created_at", "completed_at", "expires_at", "attempt",
+    "created_at", "completed_at", "expires_at", "attempt", "replays", "last_replayed_at",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -124,7 +124,23 @@ class CreatedFilter(RecordFilter):
         return self.last(request, records).filter(created_at__gt=since)
 
 
-FILTERS = (ExpiryFilter, StateFilter, StatusFilter, MethodFilter, CreatedFilter)
+class ReplayedFilter(RecordFilter):
+    """Whether a retry has got the answer."""
+
+    title = _("replayed")
+    parameter_name = "replayed"
+    choices_shown = {"yes": _("replayed"), "24": _("within 24 hours"), "no": _("never replayed")}
+
+    def narrow(
+        self, request: HttpRequest, records: IdempotencyRecordQuerySet, value: str
+    ) -> IdempotencyRecordQuerySet:
+        last = self.last(request, records)
+        if value == "24":
+            return last.filter(last_replayed_at__gt=timezone.now() - timedelta(hours=24))
+        return last.filter(last_replayed_at__isnull=value == "no")
+
+
+FILTERS = (ExpiryFilter, StateFilter, StatusFilter, MethodFilter, CreatedFilter, ReplayedFilter)
 
 
 def refused(name: str, value: str) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import urlencode
 
 from django.db import connections
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.timesince import timesince
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.admin.charts import Chart, charts
@@ -23,9 +23,9 @@ from django_idempotency.admin.ranges import (
     unfinished,
 )
 from django_idempotency.admin.texts import Text, number
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
-
-PURGE_IS_LATE = timedelta(days=1)
+from django_idempotency.conf import conf
+from django_idempotency.models import IdempotencyHour, IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.stats import LATE, bytes_kept, last_day, running_now
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,17 @@ def panel(records: IdempotencyRecordQuerySet, order_column: int | None) -> Panel
     oldest = records.order_by("expires_at").values_list("expires_at", flat=True).first()
     now = timezone.now()
     waiting = now - oldest if oldest is not None and oldest <= now else None
+    day = last_day(records.db)
     tiles = [
         *_expiry_tiles(records),
         *_owner_tiles(records),
         _oldest_tile(oldest if waiting else None, now, order_column),
+        *([_replays_tile(day)] if conf.COUNT_REPLAYS else []),
         _size_tile(records.db),
     ]
-    late = timesince(oldest, now, depth=1) if oldest and waiting and waiting > PURGE_IS_LATE else None
-    return Panel(tiles, charts(records) if oldest else [], late, empty=oldest is None)
+    late = timesince(oldest, now, depth=1) if oldest and waiting and waiting > LATE else None
+    replays = {row.hour: row.replays for row in day} if conf.COUNT_REPLAYS else None
+    return Panel(tiles, charts(records, replays) if oldest else [], late, empty=oldest is None)
 
 
 def _expiry_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
@@ -75,14 +78,16 @@ def _expiry_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
 
 
 def _owner_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
-    """Return what is unfinished; of PostgreSQL's claims without a row there is nothing to see."""
+    """Return what is unfinished; PostgreSQL's locks tell of what runs without a row too."""
     held, free = by_owner(records.live())
+    # Whoever runs with a row holds both locks, so the longer list has the other in it.
+    running = running_now(records.db) or 0
     unknown = capped_count(unfinished(records.live()).filter(state=IdempotencyRecord.State.UNKNOWN))
     tiles = [
         Tile(
             _("In progress") if free is not None else _("In progress or interrupted"),
-            number(len(held), PROBE_LIMIT),
-            _("their owner holds the lock") if free is not None else _("this database does not tell"),
+            number(max(len(held), running), PROBE_LIMIT),
+            _held_note(running - len(held)) if free is not None else gettext("this database does not tell"),
             _query(expiry="live", state="in_progress"),
         )
     ]
@@ -100,13 +105,30 @@ def _owner_tiles(records: IdempotencyRecordQuerySet) -> list[Tile]:
     return tiles
 
 
+def _held_note(without_row: int) -> str:
+    if without_row <= 0:
+        return gettext("their owner holds the lock")
+    return (
+        ngettext("%d of them without a record yet", "%d of them without a record yet", without_row)
+        % without_row
+    )
+
+
 def _oldest_tile(oldest: datetime | None, now: datetime, order_column: int | None) -> Tile:
     order = {} if order_column is None else {"o": str(order_column)}
     query = _query(expiry="expired", **order)
     if oldest is None:
         return Tile(_("Oldest expired"), "–", _("nothing awaits the purge"), query)
-    tone = "alarm" if now - oldest > PURGE_IS_LATE else "calm"
+    tone = "alarm" if now - oldest > LATE else "calm"
     return Tile(_("Oldest expired"), timesince(oldest, now, depth=1), _("ago"), query, tone)
+
+
+def _replays_tile(day: list[IdempotencyHour]) -> Tile:
+    """Return the sums of the last day; by the filter, what was replayed and is still there."""
+    conflicts = sum(row.conflicts for row in day)
+    text = ngettext("in 24 hours, and %s conflict", "in 24 hours, and %s conflicts", conflicts)
+    replays = f"{sum(row.replays for row in day):,}"
+    return Tile(_("Replayed"), replays, text % f"{conflicts:,}", _query(replayed="24"))
 
 
 def _size_tile(using: str) -> Tile:
@@ -115,28 +137,7 @@ def _size_tile(using: str) -> Tile:
         if connections[using].vendor == "sqlite"
         else gettext("table and indexes")
     )
-    return Tile(_("Kept on disk"), str(filesizeformat(_bytes_kept(using))), note, "?")
-
-
-_SIZES = {
-    "postgresql": "SELECT pg_total_relation_size(%s::regclass)",
-    "mysql": "SELECT data_length + index_length FROM information_schema.tables "
-    "WHERE table_schema = DATABASE() AND table_name = %s",
-    "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size() WHERE %s <> ''",
-}
-
-
-def _bytes_kept(using: str) -> int:
-    """Ask the database for the table's size as it knows it, without reading the table."""
-    connection = connections[using]
-    if connection.vendor not in _SIZES:
-        return 0
-    table = IdempotencyRecord._meta.db_table
-    named = connection.ops.quote_name(table) if connection.vendor == "postgresql" else table
-    with connection.cursor() as cursor:
-        cursor.execute(_SIZES[connection.vendor], [named])
-        row = cursor.fetchone()
-    return int(row[0] or 0) if row else 0
+    return Tile(_("Kept on disk"), str(filesizeformat(bytes_kept(using))), note, "?")
 
 
 def _query(**parameters: str) -> str:

@@ -15,6 +15,7 @@ from django.utils.functional import cached_property
 from django_idempotency.admin.texts import number
 from django_idempotency.claims.liveness import interrupted
 from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.stats import count_to
 
 COUNT_LIMIT = 10_000
 PROBE_LIMIT = 1000
@@ -42,9 +43,8 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 def capped_count(records: QuerySet[IdempotencyRecord], limit: int | None = None) -> int:
-    """Count at most one more than ``limit`` rows, off the expiry index: COUNT(*) over millions outlasts the page."""
-    limit = COUNT_LIMIT if limit is None else limit
-    return records.order_by("expires_at").values("expires_at")[: limit + 1].count()
+    """Count at most one more than ``limit`` rows, COUNT_LIMIT unless told: COUNT(*) over millions outlasts the page."""
+    return count_to(records, COUNT_LIMIT if limit is None else limit)
 
 
 def in_expiry(records: IdempotencyRecordQuerySet, value: str | None) -> IdempotencyRecordQuerySet:

@@ -102,6 +102,8 @@ def claimed_fields(operation: Operation, now: datetime) -> dict[str, Any]:
         "response_headers": [],
         "response_body": None,
         "completed_at": None,
+        "replays": 0,
+        "last_replayed_at": None,
         "expires_at": now + operation.retention,
     }
 

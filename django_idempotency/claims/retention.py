@@ -13,17 +13,24 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from django_idempotency import replay_cache
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.models import IdempotencyHour, IdempotencyRecord, IdempotencyRecordQuerySet
 from django_idempotency.signals import purged
+
+#: How long the purge keeps the sums of replays.
+HOURS_KEPT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class PurgeLimits:
-    """How much one purge may do: records a batch, records in all, and seconds; None means no limit."""
+    """How much one purge may do: records a batch, records in all, seconds, and the pause after a batch.
+
+    None means no limit.
+    """
 
     batch_size: int = 1000
     max_rows: int | None = None
     max_seconds: float | None = None
+    pause: float = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ def purge_expired(
     the size of each batch.
     """
     now, started, deleted, batches = timezone.now(), time.monotonic(), 0, 0
+    IdempotencyHour.objects.using(using).filter(hour__lt=now - HOURS_KEPT).delete()
     expired = IdempotencyRecord.objects.using(using).expired(now)
     while (size := _next_size(limits, deleted, started)) > 0:
         count = delete_batch(expired, size)
@@ -64,6 +72,7 @@ def purge_expired(
         deleted, batches = deleted + count, batches + bool(count)
         if count < size:
             return PurgeResult(deleted, batches, finished=True)
+        time.sleep(limits.pause)
     return PurgeResult(deleted, batches, finished=not expired.exists())
 
 

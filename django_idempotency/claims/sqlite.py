@@ -6,6 +6,10 @@ the stored answer and replays it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections
 from django.utils import timezone
 
 from django_idempotency.claims.base import ClaimLost, Claims, binding_answer, new_record
@@ -29,3 +33,19 @@ class SQLiteClaims(Claims):
         ):  # cannot vanish under the write lock, unless a trigger or a RULE of the project eats inserts
             raise ClaimLost
         return binding_answer(record, operation) or self._take_over(record, operation)
+
+
+@contextmanager
+def without_waiting(using: str) -> Iterator[None]:
+    """Let SQLite refuse at once when its write lock is taken, instead of waiting; other databases are as they are."""
+    connection = connections[using]
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        before = int(cursor.execute("PRAGMA busy_timeout").fetchone()[0])
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {before}")

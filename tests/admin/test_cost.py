@@ -22,6 +22,7 @@ QUERIES = [
     {"state": "in_progress"}, {"state": "interrupted", "expiry": "live"}, {"state": "unknown"}, {"status": "4"},
     {"method": "PATCH", "expiry": "live"}, {"created": "1"}, {"created": "24", "status": "2", "method": "POST"},
     {"q": "key-3"}, {"q": "user:1 api/orders/ key-3"}, {"q": "key-3", "status": "2"}, {"_facets": "1"}, {"p": "2"},
+    {"replayed": "yes"}, {"replayed": "24", "expiry": "live"},
 ]  # fmt: skip
 BULKY = ("request_payload", "response_body", "response_headers")
 

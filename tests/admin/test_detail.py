@@ -264,3 +264,13 @@ def test_html_and_control_characters_in_a_record_are_text_on_every_page(admin_cl
 
 def test_name_of_the_address_follows_the_model() -> None:
     assert detail.stored_url_name(IdempotencyRecord._meta) == "django_idempotency_idempotencyrecord_stored"
+
+
+def test_timeline_tells_of_the_last_replay(admin_client: Client) -> None:
+    moment = timezone.now() - timedelta(minutes=5)
+    record = IdempotencyRecordFactory(completed=True, replays=2, last_replayed_at=moment)
+    shown = text_of(field(page(admin_client, url_of(record)), "timeline"))
+    assert "last replay" in shown
+    assert "2 replays so far" in shown
+    never = IdempotencyRecordFactory(completed=True)
+    assert "last replay" not in text_of(field(page(admin_client, url_of(never)), "timeline"))

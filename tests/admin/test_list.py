@@ -47,9 +47,9 @@ def test_rows_are_in_order_of_expiry_and_show_key_state_status_and_times(admin_c
     IdempotencyRecordFactory(key="x" * 255, expired=True, state="unknown")
     assert keys(admin_client) == ["last", "first", "x" * 255]
     text = text_of(page(admin_client).partition('id="result_list"')[2])
-    assert "first completed 201 POST /api/orders/ in 23 hours 20 ms just now user:1 api/orders/" in text
-    assert re.search(r"last \S.* – POST /api/orders/ in 2 days – just now", text)
-    assert "x outcome unknown – POST /api/orders/ 1 day ago – 2 days ago" in text
+    assert "first completed 201 POST /api/orders/ in 23 hours – 20 ms just now user:1 api/orders/" in text
+    assert re.search(r"last \S.* – POST /api/orders/ in 2 days – – just now", text)
+    assert "x outcome unknown – POST /api/orders/ 1 day ago – – 2 days ago" in text
 
 
 def test_absolute_times_are_in_the_title(admin_client: Client) -> None:
@@ -261,3 +261,15 @@ def test_texts_show_what_hides() -> None:
         "10,000",
         "10,000+",
     ]
+
+
+def test_replays_are_shown_and_filtered(admin_client: Client) -> None:
+    now = timezone.now()
+    IdempotencyRecordFactory(key="today", completed=True, replays=1234, last_replayed_at=now)
+    IdempotencyRecordFactory(
+        key="before", completed=True, replays=1, last_replayed_at=now - timedelta(days=3)
+    )
+    IdempotencyRecordFactory(key="never", completed=True)
+    found = {value: sorted(keys(admin_client, replayed=value)) for value in ("yes", "24", "no")}
+    assert found == {"yes": ["before", "today"], "24": ["today"], "no": ["never"]}
+    assert "1,234" in text_of(page(admin_client, q="today"))

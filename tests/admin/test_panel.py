@@ -15,8 +15,11 @@ from django.template.defaultfilters import filesizeformat
 from django.test import Client
 from django.utils import timezone
 
+from django_idempotency import stats
 from django_idempotency.admin import charts, panel, ranges
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.claims.registry import claims_for
+from django_idempotency.core.operations import Operation
+from django_idempotency.models import IdempotencyHour, IdempotencyRecord
 from tests.admin.pages import LIST, keys, page, text_of, tiles
 from tests.conftest import Parallel
 from tests.factories import IdempotencyRecordFactory
@@ -37,7 +40,7 @@ def half_past(monkeypatch: pytest.MonkeyPatch) -> datetime:
 def chart(client: Client, name: str) -> dict[str, str]:
     """Return the rows of a chart's table that have records."""
     figure = page(client).partition(f'id="idem-{name}"')[2].partition("</figure>")[0]
-    found = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', figure)
+    found = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td>(?:<td>\d+</td>)?</tr>', figure)
     assert len(found) == 24
     return {hour.partition(" ")[2].partition(" ")[2]: count for hour, count in found if count != "0"}
 
@@ -114,6 +117,27 @@ def test_owners_are_told_by_their_locks(admin_client: Client, parallel: Parallel
     assert look()[:2] == ["0", "2"]
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.vendors("postgresql")
+def test_operations_without_a_record_are_counted_by_their_locks(
+    admin_client: Client, parallel: Parallel
+) -> None:
+    """Two run: one has no row yet, the other runs again on the row that an earlier run has left."""
+    IdempotencyRecordFactory(key="again", scope="s")
+    claims = claims_for("default")
+
+    def look() -> tuple[str, str]:
+        return tiles(admin_client)["In progress"][0], text_of(page(admin_client).partition("In progress")[2])
+
+    with transaction.atomic():
+        for key in ("new", "again"):
+            claims.claim(Operation("s", key, "1:f", HOUR))
+        value, text = parallel.call(look)
+    assert value == "2"
+    assert "1 of them without a record yet" in text[:100]
+    assert look()[0] == "0"
+
+
 @pytest.mark.vendors("sqlite")
 def test_sqlite_says_that_it_does_not_tell(admin_client: Client) -> None:
     IdempotencyRecordFactory(key="one")
@@ -137,14 +161,14 @@ def test_purge_that_falls_behind_is_told(admin_client: Client, days: float, late
 
 def test_size_is_the_table_s_own(admin_client: Client) -> None:
     IdempotencyRecordFactory()
-    size = panel._bytes_kept(connection.alias)
+    size = stats.bytes_kept(connection.alias)
     assert size > 8192
     assert tiles(admin_client)["Kept on disk"] == (text_of(filesizeformat(size)), "?")
 
 
 def test_size_is_left_out_where_nobody_knows_how_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel, "_SIZES", {})
-    assert panel._bytes_kept(connection.alias) == 0
+    monkeypatch.setattr(stats, "_SIZES", {})
+    assert stats.bytes_kept(connection.alias) == 0
 
 
 # The charts
@@ -162,6 +186,38 @@ def test_claims_and_expiries_are_counted_by_the_hour(
     assert chart(admin_client, "claimed") == {"12:00": "1", "10:00": "2", "11:00": "1"}
 
 
+def test_replays_and_conflicts_of_a_day_are_summed_and_drawn_beside_the_claims(
+    admin_client: Client, half_past: datetime
+) -> None:
+    IdempotencyRecordFactory(key="again", completed=True, replays=3, last_replayed_at=half_past)
+    IdempotencyRecordFactory(key="once", completed=True)
+    for hours, replays in ((-24, 100), (-23, 1), (-2, 1500), (0, 4)):
+        IdempotencyHour.objects.create(hour=half_past + hours * HOUR, replays=replays, conflicts=1)
+    value, query = tiles(admin_client)["Replayed"]
+    assert (value, keys(admin_client, replayed="24")) == ("1,505", ["again"])
+    assert query == "?replayed=24"
+    html = page(admin_client)
+    assert "in 24 hours, and 3 conflicts" in text_of(html)
+    assert "Claimed and replayed per hour" in html
+    drawn = {hour[-5:]: replays for hour, _, replays in re.findall(
+        r'<tr><th scope="row">(.*?)</th><td>(.*?)</td><td>(.*?)</td></tr>', html) if replays != "0"}  # fmt: skip
+    assert drawn == {"12:00": "1", "09:00": "1,500", "11:00": "4"}
+
+
+def test_replays_of_a_zone_half_an_hour_off_are_drawn_in_its_hours(settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Kolkata"
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    (claims, _) = charts.charts(IdempotencyRecord.objects.using("default"), {hour: 7})
+    assert sum(int(counts[1]) for _, counts in claims.rows) == 7
+
+
+def test_nothing_is_said_of_replays_that_are_not_counted(admin_client: Client, settings: Any) -> None:
+    settings.IDEMPOTENCY = {"COUNT_REPLAYS": False}
+    IdempotencyRecordFactory()
+    assert "Replayed" not in tiles(admin_client)
+    assert "Claimed and replayed" not in page(admin_client)
+
+
 def test_bars_are_as_high_as_their_hours_and_end_at_a_limit(
     admin_client: Client, half_past: datetime, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
@@ -177,8 +233,8 @@ def test_bars_are_as_high_as_their_hours_and_end_at_a_limit(
 
 
 def test_one_among_thousands_is_to_be_seen() -> None:
-    hours = [timezone.now()] * 2
-    assert [bar.height for bar in charts._marks(hours, [1, 100_000], 100_000, None)] == [2, 88]
+    hours, series = [timezone.now()] * 2, charts.Series("due", "records", [1, 100_000])
+    assert [bar.height for bar in charts._marks(hours, series, 100_000, None, 0, 19)] == [2, 88]
 
 
 def test_charts_can_be_read_without_seeing_them(admin_client: Client) -> None:

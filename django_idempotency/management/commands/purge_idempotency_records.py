@@ -39,6 +39,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--max-seconds", type=positive_float, help="Begin no batch after this many seconds."
         )
+        parser.add_argument(
+            "--sleep", type=positive_float, default=0.0, help="Seconds of rest after each batch, for others."
+        )
         parser.add_argument("--database", help="Alias of the database that keeps the records.")
         parser.add_argument("--format", choices=("text", "json"), default="text", help="Form of the report.")
 
@@ -57,7 +60,9 @@ class Command(BaseCommand):
         return {"database": using, "dry_run": True, "expired": _expired(using)}
 
     def _purge(self, using: str, options: dict[str, Any]) -> dict[str, Any]:
-        limits = PurgeLimits(options["batch_size"], options["max_rows"], options["max_seconds"])
+        limits = PurgeLimits(
+            options["batch_size"], options["max_rows"], options["max_seconds"], options["sleep"]
+        )
         with _progress_bar(using, options["format"]) as bar:
             result: PurgeResult = purge_expired(
                 using, limits, bar.update if bar is not None else lambda count: None

@@ -1,0 +1,20 @@
+"""``django.tasks`` (Django 6.0 and later): a task that purges."""
+
+from __future__ import annotations
+
+from django.tasks import task
+
+from django_idempotency.claims.registry import record_alias
+from django_idempotency.claims.retention import PurgeLimits, purge_expired
+
+
+@task
+def purge_idempotency_records(
+    using: str | None = None, batch_size: int = 1000, max_seconds: float | None = 240, pause: float = 0
+) -> int:
+    """Delete what has expired, for up to ``max_seconds``, and return how many records that were.
+
+    Two that run at once share the work, and it may be run again after any failure.
+    """
+    limits = PurgeLimits(batch_size, max_seconds=max_seconds, pause=pause)
+    return purge_expired(using or record_alias(), limits).deleted
