@@ -5,15 +5,14 @@ Always the transaction's lock, never the session's, which leaks through PgBounce
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connections
 
-from django_idempotency.claims.base import one_or_none
+from django_idempotency.claims.reads import find_record, read_on
 from django_idempotency.core.operations import Operation, operation_digest
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.models import IdempotencyRecord
 
 # Marks our locks in pg_locks, in the upper half of ``classid``; the sign bit is clear.
 _OURS = 0x1DE0
@@ -41,7 +40,11 @@ def lock_number(scope: str, key: str) -> int:
 
     Two operations that share a number refuse each other while one of them runs, and no longer.
     """
-    return _OURS << 48 | int.from_bytes(operation_digest(scope, key)[16:22], "big")
+    return _number(operation_digest(scope, key))
+
+
+def _number(digest: bytes) -> int:
+    return _OURS << 48 | int.from_bytes(digest[16:22], "big")
 
 
 def try_lock(operation: Operation, using: str) -> bool:
@@ -51,27 +54,28 @@ def try_lock(operation: Operation, using: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def lock_and_read(
-    operation: Operation, records: IdempotencyRecordQuerySet
-) -> tuple[bool, IdempotencyRecord | None]:
+def lock_and_read(operation: Operation, using: str) -> tuple[bool, IdempotencyRecord | None]:
     """Try the lock, then read the record by its id: in this order, and in one round trip if the driver can.
 
     A lock that we got was released after its holder's COMMIT. At READ COMMITTED the second statement's snapshot is
     younger than the lock and sees that COMMIT; at REPEATABLE READ both statements may see what was before it.
     """
-    connection = connections[records.db]
-    found = records.filter(id=operation.id)
+    connection = connections[using]
     if not _sends_several_statements(connection.connection):
-        return try_lock(operation, records.db), one_or_none(found)
-    first = _LockFirst(operation)
-    with connection.execute_wrapper(first):
-        record = one_or_none(found)
-    return first.locked, record
+        return try_lock(operation, using), find_record(operation.id, using)
+    read = read_on(using)
+    look_up = read.sql % f"'{operation.id}'::uuid"
+    with connection.cursor() as cursor:
+        # Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two.
+        cursor.execute(f"{_lock_statement(operation)}; {look_up}")
+        locked = bool(cursor.fetchone()[0])
+        cursor.nextset()
+        return locked, read.record(cursor.fetchone())
 
 
 def _lock_statement(operation: Operation) -> str:
     """Return the statement without parameters: its one number is of our own making."""
-    return f"SELECT pg_try_advisory_xact_lock({lock_number(operation.scope, operation.key)})"
+    return f"SELECT pg_try_advisory_xact_lock({_number(operation.digest)})"
 
 
 def _sends_several_statements(driver: Any) -> bool:
@@ -80,29 +84,6 @@ def _sends_several_statements(driver: Any) -> bool:
     psycopg2 has no such attribute, and gives the last result only; 0 prepares everything, which is for one each.
     """
     return getattr(driver, "prepare_threshold", 0) != 0
-
-
-class _LockFirst:
-    """Sends the lock's statement and the ORM's SELECT in one go, and leaves the cursor at the SELECT's result.
-
-    Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two statements.
-    """
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-        self.locked = False
-
-    def __call__(
-        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
-    ) -> Any:
-        if params != (self.operation.id,):  # a statement of somebody else's wrapper around ours
-            return execute(sql, params, many, context)
-        read = sql % f"'{self.operation.id}'::uuid"
-        result = execute(f"{_lock_statement(self.operation)}; {read}", None, many, context)
-        cursor = context["cursor"]
-        self.locked = bool(cursor.fetchone()[0])
-        cursor.nextset()
-        return result
 
 
 def running(using: str) -> list[Running]:

@@ -37,7 +37,7 @@ class PostgreSQLClaims(RowLockClaims):
         return None
 
     def claim(self, operation: Operation) -> Claim | Snapshot:
-        locked, record = lock_and_read(operation, self._records().defer("request_payload"))
+        locked, record = lock_and_read(operation, self.using)
         if (answer := binding_answer(record, operation)) is not None:
             return answer
         if not locked:

@@ -86,7 +86,7 @@ class GuardedCall:
             key=key,
             principal=self.hooks.get_idempotency_scope(request),
             payload=self.hooks.get_idempotency_fingerprint(request),
-            kept=payload_of(request).kept if conf.STORE_REQUEST_PAYLOAD else None,
+            kept=_kept(request),
             retention=conf.retention(self.hooks.idempotency_retention),
         )
 
@@ -95,6 +95,14 @@ class GuardedCall:
             return self.handler(request, *args, **kwargs)
         with transaction.atomic(using=self.using):
             return self.handler(request, *args, **kwargs)
+
+
+def _kept(request: Request) -> Callable[[], bytes | None]:
+    """Return what gives the payload to keep; its body is read now, before the handler can."""
+    if not conf.STORE_REQUEST_PAYLOAD:
+        return lambda: None
+    payload = payload_of(request)
+    return lambda: payload.kept
 
 
 class HandlerWork:
