@@ -7,6 +7,7 @@ import hashlib
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -37,7 +38,13 @@ class Payload:
     """A request's payload: the digest of what it means, and the bytes to keep of it (None: nothing)."""
 
     digest: str = field(repr=False)
-    kept: bytes | None = field(repr=False)
+    keep: Callable[[], bytes | None] = field(repr=False)
+
+    @cached_property
+    def kept(self) -> bytes | None:
+        """Return what is kept, redacted and not too large; made when it is asked for."""
+        kept = self.keep() if conf.STORE_REQUEST_PAYLOAD else None
+        return kept if kept is not None and len(kept) <= conf.MAX_BODY_BYTES else None
 
 
 def read_payload(request: HttpRequest, ignore: Collection[str] = ()) -> Payload:
@@ -49,9 +56,9 @@ def read_payload(request: HttpRequest, ignore: Collection[str] = ()) -> Payload:
     try:
         body = request.body
     except RequestDataTooBig:
-        return Payload(_digest("spooled", request, _spooled_digest(request)), None)
+        return Payload(_digest("spooled", request, _spooled_digest(request)), _nothing)
     kind, canonical = _canonical(request.content_type or "", body, ignore)
-    return Payload(_digest(kind, request, canonical), _bounded(_kept(kind, body)))
+    return Payload(_digest(kind, request, canonical), lambda: _kept(kind, body))
 
 
 def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
@@ -61,8 +68,8 @@ def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
     and left at its start.
     """
     parts = list(_parts(request.POST, request.FILES))
-    kept = redactor_for(tuple(conf.REDACT)).multipart(parts) if conf.STORE_REQUEST_PAYLOAD else None
-    return Payload(_digest("multipart", request, canonical_multipart(parts, ignore)), _bounded(kept))
+    digest = _digest("multipart", request, canonical_multipart(parts, ignore))
+    return Payload(digest, lambda: redactor_for(tuple(conf.REDACT)).multipart(parts))
 
 
 class Restart:
@@ -116,8 +123,6 @@ def _canonical(media_type: str, body: bytes, ignore: Collection[str]) -> tuple[s
 
 def _kept(kind: str, body: bytes) -> bytes | None:
     """Return what to keep of a body; one that should be redacted and cannot be read is not kept."""
-    if not conf.STORE_REQUEST_PAYLOAD:
-        return None
     redactor = redactor_for(tuple(conf.REDACT))
     keep: dict[str, Callable[[bytes], bytes | None]] = {
         "json": redactor.json,
@@ -127,8 +132,8 @@ def _kept(kind: str, body: bytes) -> bytes | None:
     return keep[kind](body) if kind in keep else None
 
 
-def _bounded(kept: bytes | None) -> bytes | None:
-    return kept if kept is not None and len(kept) <= conf.MAX_BODY_BYTES else None
+def _nothing() -> None:
+    return None
 
 
 def _digest(kind: str, request: Any, content: bytes) -> str:

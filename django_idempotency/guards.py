@@ -69,7 +69,7 @@ class Policy:
             key=key,
             principal=self._principal(request),
             payload=str(fingerprint(request)) if fingerprint else payload.digest,
-            kept=payload.kept if conf.STORE_REQUEST_PAYLOAD else None,
+            kept=lambda: payload.kept,
             retention=conf.retention(self.options.retention),
         )
 

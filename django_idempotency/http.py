@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -114,9 +115,18 @@ def wanted_key(raw: str | None, *, required: bool) -> str | None:
 
 
 def operation_for(
-    request: HttpRequest, *, key: str, principal: str, payload: str, kept: bytes | None, retention: timedelta
+    request: HttpRequest,
+    *,
+    key: str,
+    principal: str,
+    payload: str,
+    kept: Callable[[], bytes | None],
+    retention: timedelta,
 ) -> Operation:
-    """Return the operation of a request; ``payload`` tells one payload from another, method and path always count."""
+    """Return the operation of a request; ``payload`` tells one payload from another, method and path always count.
+
+    ``kept`` gives what to keep of it, and is asked when a claim writes the record.
+    """
     path = escape_uri_path(request.path)
     parts = (("method", _bytes(request.method or "")), ("path", path.encode()), ("payload", _bytes(payload)))
     return Operation(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DataError, IntegrityError, OperationalError
+from django.db import DataError, IntegrityError, OperationalError, connections
 
 from django_idempotency import logs
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
@@ -86,6 +86,7 @@ def test_answer_that_is_not_stored_is_logged_at_debug(lines: Lines) -> None:
 
 def test_store_that_is_down_is_an_error_with_its_cause(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     monkeypatch.setattr(IdempotencyRecord._meta, "db_table", "not_migrated")
+    monkeypatch.delitem(connections["default"].__dict__, "_idempotency_read", raising=False)
     with pytest.raises(StoreUnavailable):
         run()
     ((level, text),) = lines()

@@ -5,23 +5,17 @@ Always the transaction's lock, never the session's, which leaks through PgBounce
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connections
 
+from django_idempotency.claims.reads import find_record, read_on
 from django_idempotency.core.operations import Operation, operation_digest
 from django_idempotency.models import IdempotencyRecord
 
 # Marks our locks in pg_locks, in the upper half of ``classid``; the sign bit is clear.
 _OURS = 0x1DE0
-
-# In the order of the model's fields, as from_db() takes them.
-_COLUMNS = (
-    "scope", "key", "fingerprint", "state", "response_status", "response_headers", "response_body", "expires_at",
-)  # fmt: skip
-_READ = f'SELECT {", ".join(_COLUMNS)} FROM "{IdempotencyRecord._meta.db_table}"'
 
 _RUNNING = f"""
     SELECT lock.pid, activity.xact_start, (lock.classid::bigint << 32) | lock.objid::bigint
@@ -46,7 +40,11 @@ def lock_number(scope: str, key: str) -> int:
 
     Two operations that share a number refuse each other while one of them runs, and no longer.
     """
-    return _OURS << 48 | int.from_bytes(operation_digest(scope, key)[16:22], "big")
+    return _number(operation_digest(scope, key))
+
+
+def _number(digest: bytes) -> int:
+    return _OURS << 48 | int.from_bytes(digest[16:22], "big")
 
 
 def try_lock(operation: Operation, using: str) -> bool:
@@ -61,33 +59,23 @@ def lock_and_read(operation: Operation, using: str) -> tuple[bool, IdempotencyRe
 
     A lock that we got was released after its holder's COMMIT. At READ COMMITTED the second statement's snapshot is
     younger than the lock and sees that COMMIT; at REPEATABLE READ both statements may see what was before it.
-    The SQL is written out: the ORM would compile this one query anew for each request, at three times its cost.
     """
-    lock, read = _lock_statement(operation), f"{_READ} WHERE id = '{operation.id}'::uuid"
     connection = connections[using]
+    if not _sends_several_statements(connection.connection):
+        return try_lock(operation, using), find_record(operation.id, using)
+    read = read_on(using)
+    look_up = read.sql % f"'{operation.id}'::uuid"
     with connection.cursor() as cursor:
-        if _sends_several_statements(connection.connection):
-            # Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two.
-            cursor.execute(f"{lock}; {read}")
-            (locked,) = cursor.fetchone()
-            cursor.nextset()
-        else:
-            cursor.execute(lock)
-            (locked,) = cursor.fetchone()
-            cursor.execute(read)
-        row = cursor.fetchone()
-    return bool(locked), None if row is None else _record(row, using)
-
-
-def _record(row: tuple[Any, ...], using: str) -> IdempotencyRecord:
-    headers = _COLUMNS.index("response_headers")
-    values = [*row[:headers], json.loads(row[headers]), *row[headers + 1 :]]
-    return IdempotencyRecord.from_db(using, _COLUMNS, values)
+        # Without parameters psycopg takes the simple protocol in every binding mode, and only that takes two.
+        cursor.execute(f"{_lock_statement(operation)}; {look_up}")
+        locked = bool(cursor.fetchone()[0])
+        cursor.nextset()
+        return locked, read.record(cursor.fetchone())
 
 
 def _lock_statement(operation: Operation) -> str:
     """Return the statement without parameters: its one number is of our own making."""
-    return f"SELECT pg_try_advisory_xact_lock({lock_number(operation.scope, operation.key)})"
+    return f"SELECT pg_try_advisory_xact_lock({_number(operation.digest)})"
 
 
 def _sends_several_statements(driver: Any) -> bool:

@@ -23,6 +23,7 @@ from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
+from django_idempotency.claims.reads import find_record
 from django_idempotency.core.decisions import COMPLETED, IN_PROGRESS, Decision, decide
 from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.encryption import sealed
@@ -73,7 +74,7 @@ class Claims(ABC):
         return IdempotencyRecord.objects.using(self.using)
 
     def _read(self, operation: Operation) -> IdempotencyRecord | None:
-        return one_or_none(self._records().filter(id=operation.id).defer("request_payload"))
+        return find_record(operation.id, self.using)
 
     def _take_over(self, record: IdempotencyRecord, operation: Operation) -> Claim:
         """Rewrite a record that binds nobody, under its lock; the bumped attempt is the fence of ``complete()``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -45,12 +46,27 @@ def _id_of(key: str, digest: bytes) -> uuid.UUID:
     return uuid.UUID(bytes=time + digest[len(time) : 16], version=5)
 
 
+class _Payload:
+    """A field that takes bytes, None, or what makes them; it is called when they are first asked for."""
+
+    def __get__(self, owner: object | None, kind: type) -> bytes | None:
+        if owner is None:
+            return None
+        payload = owner.__dict__["_payload"]
+        if callable(payload):
+            payload = owner.__dict__["_payload"] = payload()
+        return payload
+
+    def __set__(self, owner: object, value: bytes | Callable[[], bytes | None] | None) -> None:
+        owner.__dict__["_payload"] = None if value is self else value  # itself is the field's default
+
+
 @dataclass(frozen=True)
 class Operation:
     """What must happen once: a key in its scope, and the fingerprint of the request that was made with it.
 
-    ``request_payload`` is None when it is not kept; ``path`` is percent-encoded. ``repr`` shows neither key,
-    scope nor payload (invariant I11).
+    ``request_payload`` is None when it is not kept, and made when a claim writes it: a replay needs none. ``path`` is
+    percent-encoded. ``repr`` shows neither key, scope nor payload (invariant I11).
     """
 
     scope: str = field(repr=False)
@@ -59,7 +75,7 @@ class Operation:
     retention: timedelta
     method: str = ""
     path: str = field(default="", repr=False)
-    request_payload: bytes | None = field(default=None, repr=False)
+    request_payload: _Payload = field(default=_Payload(), repr=False)
 
     @cached_property
     def digest(self) -> bytes:

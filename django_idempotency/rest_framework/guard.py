@@ -118,7 +118,7 @@ class GuardedCall:
             key=key,
             principal=self.hooks.get_idempotency_scope(request),
             payload=self.hooks.get_idempotency_fingerprint(request),
-            kept=payload_of(request).kept if conf.STORE_REQUEST_PAYLOAD else None,
+            kept=_kept(request),
             retention=conf.retention(self.hooks.idempotency_retention),
         )
 
@@ -128,6 +128,14 @@ class GuardedCall:
         early = self.early if self.early and self.early.is_open else None
         with early or transaction.atomic(using=self.using):
             return self.handler(request, *args, **kwargs)
+
+
+def _kept(request: Request) -> Callable[[], bytes | None]:
+    """Return what gives the payload to keep; its body is read now, before the handler can."""
+    if not conf.STORE_REQUEST_PAYLOAD:
+        return lambda: None
+    payload = payload_of(request)
+    return lambda: payload.kept
 
 
 class HandlerWork:

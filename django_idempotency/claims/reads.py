@@ -1,0 +1,51 @@
+"""The look-up of a record by its id, compiled once per connection: every keyed request makes it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from django_idempotency.models import IdempotencyRecord
+
+_KEPT = "_idempotency_read"
+
+
+class Read:
+    """One SELECT of all but the payload, and how its row becomes a record."""
+
+    def __init__(self, using: str) -> None:
+        records = IdempotencyRecord.objects.using(using).filter(id=UUID(int=0)).defer("request_payload")
+        self._using = using
+        self._compiler: Any = records.query.get_compiler(using)
+        #: With one ``%s``, for the id.
+        self.sql: str = self._compiler.as_sql()[0]
+        columns = [column for column, _, _ in self._compiler.select]
+        self._names = [column.target.attname for column in columns]
+        self._converters = self._compiler.get_converters(columns)
+
+    def record(self, row: Any) -> IdempotencyRecord | None:
+        """Return the record of a row as a cursor gives it, or None for none."""
+        if row is None:
+            return None
+        (values,) = self._compiler.apply_converters([row], self._converters)
+        return IdempotencyRecord.from_db(self._using, self._names, values)
+
+
+def read_on(using: str) -> Read:
+    """Return the look-up of this thread's connection, which keeps it."""
+    connection = connections[using]
+    read: Read | None = connection.__dict__.get(_KEPT)
+    if read is None:
+        read = connection.__dict__[_KEPT] = Read(using)
+    return read
+
+
+def find_record(record_id: UUID, using: str) -> IdempotencyRecord | None:
+    """Return the record with this id, or None, in one statement."""
+    read, connection = read_on(using), connections[using]
+    field = IdempotencyRecord._meta.pk
+    with connection.cursor() as cursor:
+        cursor.execute(read.sql, [field.get_db_prep_value(record_id, connection)])
+        return read.record(cursor.fetchone())
