@@ -57,7 +57,7 @@ class _Payload:
             payload = owner.__dict__["_payload"] = payload()
         return payload
 
-    def __set__(self, owner: object, value: bytes | Callable[[], bytes | None] | None) -> None:
+    def __set__(self, owner: object, value: object) -> None:
         owner.__dict__["_payload"] = None if value is self else value  # itself is the field's default
 
 
