@@ -20,7 +20,7 @@ DEFAULTS = {
     "MAX_BODY_BYTES": 1048576, "RETRIES": 2, "RETRY_AFTER": 1, "RETRY_HINTS": True,
     "REPLAY_HEADER": "Idempotent-Replayed", "ERROR_FORMAT": "problem", "DOCUMENTATION_URL": None, "DATABASE": None,
     "WAIT_SECONDS": 0, "MIDDLEWARE_PATHS": [], "ENCRYPTION_KEYS": [],
-    "CLAIM": "auto",
+    "CLAIM": "auto", "CACHE": None,
     "ADMIN": True,
 }  # fmt: skip
 

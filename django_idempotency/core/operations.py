@@ -47,7 +47,8 @@ class _Payload:
         return payload
 
     def __set__(self, owner: object, value: bytes | Callable[[], bytes | None] | None) -> None:
-        owner.__dict__["_payload"] = None if value is self else value  # itself is the field's default
+        # A dataclass takes this object itself for the field's default.
+        owner.__dict__["_payload"] = None if isinstance(value, _Payload) else value
 
 
 @dataclass(frozen=True)

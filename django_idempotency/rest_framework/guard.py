@@ -50,9 +50,8 @@ class GuardedCall:
         DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one.
         """
         if self.atomic_requests:
-            atomic = transaction.atomic(using=self.using)
             for name in ("initial", "handle_exception"):
-                setattr(view, name, atomic(getattr(type(view), name).__get__(view)))
+                setattr(view, name, _Atomic(getattr(type(view), name).__get__(view), self.using))
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with active(request._request):
@@ -103,6 +102,18 @@ def _kept(request: Request) -> Callable[[], bytes | None]:
         return lambda: None
     payload = payload_of(request)
     return lambda: payload.kept
+
+
+class _Atomic:
+    """A method in a transaction; what ``transaction.atomic`` makes of one takes longer to make than to call."""
+
+    def __init__(self, method: Callable[..., Any], using: str) -> None:
+        self.method = method
+        self.using = using
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic(using=self.using):
+            return self.method(*args, **kwargs)
 
 
 class HandlerWork:
