@@ -129,7 +129,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MIDDLEWARE_PATHS": (_is_paths, 'a list of path prefixes such as ["/api/"]'),
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
     "CLAIM": (lambda value: value in ("auto", "row_lock"), '"auto" or "row_lock"'),
-    "CACHE": (lambda value: value is None or value in caches.settings, "an alias of CACHES, or None"),
+    "CACHE": (lambda value: value is None or value in tuple(caches.settings), "an alias of CACHES, or None"),
     "ADMIN": (_is_bool, "True or False"),
     "COUNT_REPLAYS": (_is_bool, "True or False"),
     "PURGE_AFTER_REQUESTS": (lambda value: _is_count(value) and value <= 1000, "a number from 0 to 1000"),

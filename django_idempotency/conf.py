@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -57,15 +57,21 @@ class Defaults:
     PURGE_AFTER_REQUESTS: int = 0
 
 
-class Conf(Defaults):
+# Only for types: what is found on the class never gets as far as ``__getattr__()``.
+if TYPE_CHECKING:
+    _Base = Defaults
+else:
+    _Base = object
+
+
+class Conf(_Base):
     """The settings in force: the project's value, else the default; never copied, so ``override_settings`` works."""
 
-    def __getattribute__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:
         if name in _NAMES:
             configured = getattr(settings, "IDEMPOTENCY", {})
-            if name in configured:
-                return configured[name]
-        return super().__getattribute__(name)
+            return configured[name] if name in configured else getattr(Defaults, name)
+        raise AttributeError(f"IDEMPOTENCY has no setting {name!r}.")
 
     def prefer(self, own: Any, name: str) -> Any:
         """Return a view's own value, or the setting ``name`` where the view has none."""

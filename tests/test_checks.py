@@ -96,6 +96,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "MIDDLEWARE_PATHS": (["/api/", ["api/"], [1], None], [["/"], ("/api/", "/shop")]),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
     "CLAIM": (["advisory", None], ["auto", "row_lock"]),
+    "CACHE": (["elsewhere", 1, ["default"]], [None, "default"]),
     "ADMIN": ([0, "no", None], [False]),
     "CACHE": (["elsewhere", 1], [None]),
     "COUNT_REPLAYS": ([1, None, "no"], [True, False]),

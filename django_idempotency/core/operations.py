@@ -57,8 +57,9 @@ class _Payload:
             payload = owner.__dict__["_payload"] = payload()
         return payload
 
-    def __set__(self, owner: object, value: object) -> None:
-        owner.__dict__["_payload"] = None if value is self else value  # itself is the field's default
+    def __set__(self, owner: object, value: bytes | Callable[[], bytes | None] | None) -> None:
+        # A dataclass takes this object itself for the field's default.
+        owner.__dict__["_payload"] = None if isinstance(value, _Payload) else value
 
 
 @dataclass(frozen=True)

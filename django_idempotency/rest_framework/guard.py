@@ -62,8 +62,8 @@ class GuardedCall:
         DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one.
         """
         if self.atomic_requests:
-            atomic = transaction.atomic(using=self.using)
-            view.handle_exception = atomic(type(view).handle_exception.__get__(view))  # type: ignore[method-assign]
+            isolated = _Atomic(type(view).handle_exception.__get__(view), self.using)
+            view.handle_exception = isolated  # type: ignore[method-assign]
 
     def initial(self, view: APIView, request: Request, *args: Any, **kwargs: Any) -> None:
         """Run the view's own ``initial()``."""
@@ -136,6 +136,18 @@ def _kept(request: Request) -> Callable[[], bytes | None]:
         return lambda: None
     payload = payload_of(request)
     return lambda: payload.kept
+
+
+class _Atomic:
+    """A method in a transaction; what ``transaction.atomic`` makes of one takes longer to make than to call."""
+
+    def __init__(self, method: Callable[..., Any], using: str) -> None:
+        self.method = method
+        self.using = using
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic(using=self.using):
+            return self.method(*args, **kwargs)
 
 
 class HandlerWork:
