@@ -36,9 +36,9 @@ class Cutter:
         """Cut the connection of whoever says COMMIT next."""
         self._wanted.append(moment)
 
-    @property
-    def is_armed(self) -> bool:
-        return bool(self._wanted)
+    def disarm(self) -> None:
+        """Cut nothing any more."""
+        self._wanted.clear()
 
     def serve(self) -> None:
         """Take connections until ``close()``."""
