@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -212,6 +213,7 @@ def _running(
     process = _launch(command, folder)
     try:
         (folder / "server.pid").write_text(f"{process.pid}\n", encoding="ascii")
+        (folder / "server.json").write_text(json.dumps([command, farewell.name]), encoding="utf-8")
         deadline = time.monotonic() + START_SECONDS
         while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -220,6 +222,30 @@ def _running(
         yield
     finally:
         _stop(process, farewell)
+
+
+def crash(folder: Path) -> None:
+    """Kill the server in this folder and every process of it with SIGKILL, as the loss of its machine would."""
+    parent = int((folder / "server.pid").read_text(encoding="ascii"))
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    for pid in (parent, *map(int, children)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    # PostgreSQL takes a dead process that nobody has waited for as the owner of its lock file.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(parent, 0)
+
+
+@contextlib.contextmanager
+def started_again(folder: Path) -> Iterator[None]:
+    """Start the server that was killed in this folder again; it gets ready in its own time."""
+    command, farewell = json.loads((folder / "server.json").read_text(encoding="utf-8"))
+    process = _launch(command, folder)
+    try:
+        (folder / "server.pid").write_text(f"{process.pid}\n", encoding="ascii")
+        yield
+    finally:
+        _stop(process, signal.Signals[farewell])
 
 
 def _stop(process: subprocess.Popen[bytes], farewell: signal.Signals) -> None:

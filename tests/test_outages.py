@@ -1,4 +1,4 @@
-"""PostgreSQL behind a pooler, and PostgreSQL that ends the session in the middle of an operation."""
+"""PostgreSQL behind a pooler, and a database that ends the session in the middle of an operation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from example_project.shop.models import Product
 from tests import views
 from tests.claims.test_contract import ANSWER, operation, retry, run, win
 from tests.conftest import Parallel
+from tests.doors.live import wait_for
 from tests.servers import ServerMissing, pgbouncer
 from tests.test_races import Watch, assert_one_effect_each, attempt, race
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.vendors("postgresql"),
+    pytest.mark.vendors("postgresql", "mysql"),
     pytest.mark.processes,
 ]
 
@@ -62,11 +63,14 @@ def pooled(
 
 def backend() -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
+        cursor.execute(
+            f"SELECT {'pg_backend_pid' if connection.vendor == 'postgresql' else 'connection_id'}()"
+        )
         number: int = cursor.fetchone()[0]
         return number
 
 
+@pytest.mark.vendors("postgresql")
 def test_crowd_behind_pgbouncer_has_one_effect(pooled: None, claim: str, parallel: Parallel) -> None:
     watch = Watch()
     answers = race(parallel, lambda number, turn: attempt(f"k{turn}", watch), rounds=10)
@@ -74,6 +78,7 @@ def test_crowd_behind_pgbouncer_has_one_effect(pooled: None, claim: str, paralle
     assert_one_effect_each(watch, answers)
 
 
+@pytest.mark.vendors("postgresql")
 def test_nothing_of_a_claim_stays_with_the_poolers_connection(
     pooled: None, claim: str, parallel: Parallel
 ) -> None:
@@ -98,8 +103,17 @@ def test_nothing_of_a_claim_stays_with_the_poolers_connection(
 def terminate(number: int) -> None:
     """End a session, and wait until it is gone."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [number])
-        assert cursor.fetchone() == (True,)
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [number])
+            assert cursor.fetchone() == (True,)
+        else:
+            cursor.execute("KILL CONNECTION %s", [number])
+            wait_for(lambda: not listed(cursor, number))
+
+
+def listed(cursor: Any, number: int) -> bool:
+    cursor.execute("SELECT 1 FROM information_schema.processlist WHERE id = %s", [number])
+    return cursor.fetchone() is not None
 
 
 def post() -> HttpResponse:

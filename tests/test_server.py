@@ -1,24 +1,19 @@
-"""The promise on real server processes: 50 races of 32 requests, and 50 kills, on the database of this run."""
+"""The promise on real server processes, with ATOMIC_REQUESTS and without: 50 races of 32 requests, and 54 kills."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Order
 from example_project.stage import Answer, gunicorn
 from tests.conftest import Parallel
-from tests.factories import ProductFactory, TokenFactory
+from tests.doors.live import Customer, by_token, environment
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300), pytest.mark.processes]
 
@@ -31,36 +26,17 @@ class Shop:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.product = ProductFactory(stock=100_000)
-        self.token = TokenFactory()
+        self.customer = Customer()
 
     def order(self, key: str, fault: str = "") -> Answer:
-        headers = {"Authorization": f"Token {self.token.key}", "Content-Type": "application/json"}
-        headers |= {"Idempotency-Key": key, "X-Shop-Fault": fault}
-        body = json.dumps({"product": self.product.pk, "note": key})
-        try:
-            with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as client:
-                client.request("POST", "/api/orders/", body, headers)
-                response = client.getresponse()
-                return Answer(response.status, response.reason, dict(response.headers), response.read())
-        except (ConnectionError, http.client.HTTPException):
-            return Answer(0, "connection lost")
-
-
-def environment(atomic_requests: bool) -> dict[str, str]:
-    name = str(connection.settings_dict["NAME"])
-    switches = {"SHOP_FAULTS": "1", "ATOMIC_REQUESTS": str(int(atomic_requests))}
-    return {
-        **os.environ,
-        **switches,
-        "DATABASE_NAME": name,
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-    }
+        send = by_token("/api/orders/", lambda customer: {"product": customer.product.pk, "note": key})
+        return send(self.port, self.customer, key, fault)
 
 
 @pytest.fixture(params=[False, True], ids=["autocommit", "atomic_requests"])
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    with gunicorn(environment(request.param), tmp_path / "gunicorn.log", threads=8) as port:
+    switches = environment(ATOMIC_REQUESTS=str(int(request.param)))
+    with gunicorn(switches, tmp_path / "gunicorn.log", threads=8) as port:
         yield Shop(port)
 
 

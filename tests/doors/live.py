@@ -23,16 +23,19 @@ from django_idempotency.conf import FORM_FIELD
 from example_project.shop.models import Order, Wallet
 from example_project.shop.webhooks import SIGNATURE, signature
 from example_project.stage import ROOT, Answer
+from tests import crash_points
+from tests.doors.urls import DOORS, UNDER_MIDDLEWARE
 from tests.factories import ProductFactory, TokenFactory, WalletFactory
+from tests.views import effects
 
 AMOUNT = Decimal("5.00")
 CSRF = "c" * 32
 
 
 def environment(**switches: str) -> dict[str, str]:
-    """Return what leads a process of its own to the example project on the database of this test run."""
+    """Return what leads a process of its own to the shop and all doors on the database of this test run."""
     own = {"DATABASE_NAME": str(connection.settings_dict["NAME"]), "SHOP_FAULTS": "1"}
-    return {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "example_project.settings", **switches}
+    return {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "tests.crash_settings", **switches}
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
@@ -92,12 +95,17 @@ def post(port: int, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         return Answer(0, "the connection is lost")
 
 
+def accident(fault: str) -> dict[str, str]:
+    """Return the header that asks for a crash at a point (``at …``) or for an accident of the shop's."""
+    return {crash_points.HEADER: fault[3:]} if fault.startswith("at ") else {"X-Shop-Fault": fault}
+
+
 def by_token(path: str, payload: Callable[[Customer], dict[str, Any]]) -> Send:
     """Return a client of a view that takes JSON and a token."""
 
     def send(port: int, customer: Customer, key: str, fault: str) -> Answer:
         headers = {"Authorization": f"Token {customer.token.key}", "Content-Type": "application/json"}
-        headers |= {"Idempotency-Key": key, "X-Shop-Fault": fault}
+        headers |= {"Idempotency-Key": key, **accident(fault)}
         return post(port, path, json.dumps(payload(customer)).encode(), headers)
 
     return send
@@ -107,22 +115,40 @@ def by_form(port: int, customer: Customer, key: str, fault: str) -> Answer:
     """Submit the order form as a browser does."""
     fields = {"csrfmiddlewaretoken": CSRF, FORM_FIELD: key, **order(customer)}
     headers = {"Cookie": customer.cookies, "Content-Type": "application/x-www-form-urlencoded"}
-    return post(port, "/shop/", urlencode(fields).encode(), headers | {"X-Shop-Fault": fault})
+    return post(port, "/shop/", urlencode(fields).encode(), headers | accident(fault))
 
 
 def by_provider(port: int, customer: Customer, key: str, fault: str) -> Answer:
     """Deliver an event as the payment provider does."""
     event = {"id": key, "customer": customer.user.username, "amount": str(AMOUNT)}
     body = json.dumps(event).encode()
-    return post(port, "/webhooks/payments/", body, {SIGNATURE: signature(body), "X-Shop-Fault": fault})
+    return post(port, "/webhooks/payments/", body, {SIGNATURE: signature(body), **accident(fault)})
 
 
 def by_command(port: int, customer: Customer, key: str, fault: str) -> Answer:
     """Run the command; status 0 is a process that was killed."""
+    at, fault = (fault[3:], "") if fault.startswith("at ") else ("", fault)
     arguments = ["pay_wages", "--run-id", key, "--amount", str(AMOUNT), "--fault", fault]
     command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-    done = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
+    own = environment(**{crash_points.VARIABLE: at})
+    done = subprocess.run(command, env=own, capture_output=True, timeout=60)
     return Answer(200 if done.returncode == 0 else min(done.returncode + 9, 500), "", body=done.stdout)
+
+
+def by_kind(path: str) -> Send:
+    """Return a client of a view of the tests, of whichever kind."""
+
+    def send(port: int, customer: Customer, key: str, fault: str) -> Answer:
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json", **accident(fault)}
+        headers |= {"Cookie": f"csrftoken={CSRF}", "X-CSRFToken": CSRF}
+        return post(port, path, b'{"amount": 1}', headers)
+
+    return send
+
+
+def products(customer: Customer) -> int:
+    """Return how many effects those views have had."""
+    return effects() - 1
 
 
 def order(customer: Customer) -> dict[str, Any]:
@@ -147,19 +173,22 @@ class LiveDoor:
     effects: Callable[[Customer], int]
     status: int = 201
     says_replayed: bool = True
-    rounds: int = 2
+    rounds: int = 1
 
 
 LIVE_DOORS = {
-    "mixin": LiveDoor("gunicorn", by_token("/api/orders/", order), Customer.orders),
+    "mixin": LiveDoor("gunicorn", by_token("/api/orders/", order), Customer.orders, rounds=3),
     "function": LiveDoor("gunicorn", by_token("/plain/function/", deposit), Customer.deposits),
     "method": LiveDoor("gunicorn", by_token("/plain/class/", deposit), Customer.deposits),
-    "async-function": LiveDoor(
-        "uvicorn", by_token("/plain/async-function/", deposit), Customer.deposits, rounds=1
-    ),
-    "async-class": LiveDoor("uvicorn", by_token("/plain/async-class/", deposit), Customer.deposits, rounds=1),
+    "async-function": LiveDoor("uvicorn", by_token("/plain/async-function/", deposit), Customer.deposits),
+    "async-class": LiveDoor("uvicorn", by_token("/plain/async-class/", deposit), Customer.deposits),
     "site-form": LiveDoor("gunicorn", by_form, Customer.orders, status=302),
     "site-drf": LiveDoor("gunicorn", by_token("/shop/api/orders/", order), Customer.orders),
     "webhook": LiveDoor("gunicorn", by_provider, Customer.deposits, status=200, says_replayed=False),
-    "command": LiveDoor("none", by_command, Customer.deposits, status=200, says_replayed=False, rounds=1),
+    "command": LiveDoor("none", by_command, Customer.deposits, status=200, says_replayed=False),
+}
+KINDS = {
+    name: LiveDoor("gunicorn", by_kind(f"/{folder}/{name}/201/"), products)
+    for folder, doors in (("doors", DOORS), ("site", UNDER_MIDDLEWARE))
+    for name in doors
 }

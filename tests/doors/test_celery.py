@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,12 @@ from django_idempotency.models import IdempotencyRecord
 from example_project.celery import app
 from example_project.shop.tasks import redeem
 from example_project.stage import ROOT, stop
-from tests import servers
+from tests import crash_points, servers
 from tests.doors.live import AMOUNT, Customer, Pause, environment, wait_for
+from tests.doors.test_kills import spread
+from tests.proofs import dose, milliseconds, note
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240), pytest.mark.processes]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(3600), pytest.mark.processes]
 
 WAIT_SECONDS = 60
 
@@ -67,6 +70,12 @@ def workers(
 def deliver(customer: Customer, voucher: str, fault: str = "", queue: str = "celery") -> Any:
     """Put one message into the queue."""
     return redeem.apply_async((voucher, customer.user.username, str(AMOUNT), fault), queue=queue)
+
+
+def deliver_at(customer: Customer, voucher: str, point: str) -> Any:
+    """Put one message into the queue whose worker looks for a point to die at."""
+    arguments = (voucher, customer.user.username, str(AMOUNT), "")
+    return redeem.apply_async(arguments, headers={crash_points.HEADER: point})
 
 
 def values(*results: Any) -> list[Any]:
@@ -122,6 +131,25 @@ def test_task_whose_process_is_killed_after_the_commit_is_not_run_again(workers:
     customer = Customer()
     assert values(deliver(customer, "voucher", "kill-after-commit")) == ["5.00"]
     assert customer.deposits() == 1
+
+
+def test_task_that_is_killed_at_any_point_takes_effect_once(workers: None, tmp_path: Path) -> None:
+    """One kill after the other; ``KILL_ROUNDS`` is how many."""
+    customer, trace, waits = Customer(), tmp_path / "trace", []
+    values(deliver_at(customer, "trace", f"trace {trace}"))
+    points = trace.read_text().splitlines()
+    assert points[-1] == "before the answer 1"
+    numbers = spread(dose("KILL_ROUNDS", 1), len(points), 0)
+    for done, number in enumerate(numbers, 1):
+        seen, started = tmp_path / f"{done}", time.monotonic()
+        assert values(deliver_at(customer, f"v{done}", f"{points[number - 1]} {seen}")) == [
+            f"{(done + 1) * AMOUNT}"
+        ]
+        waits.append(time.monotonic() - started)
+        assert seen.exists(), "nobody was killed"
+        assert customer.deposits() == IdempotencyRecord.objects.completed().count() == done + 1
+    figures = {"kills": len(numbers), "points": len(points), "hit": len(set(numbers))}
+    note("kills", door="celery", **figures, duplicates=0, lost=0, **milliseconds(waits))
 
 
 @pytest.mark.once

@@ -1,6 +1,7 @@
-"""Every door of the example shop × every moment of a kill, with real processes and SIGKILL, on this run's database.
+"""Every door × every point before and after a step, with real processes and SIGKILL, on this run's database.
 
-51 kills are the dose for each change; ``KILL_ROUNDS=20`` in the environment gives twenty times as many.
+The first request of a door lists its points; then a process is killed at one after the other. 40 kills are the dose
+for each change, spread over doors and points; ``KILL_ROUNDS=1000`` gives each door as many.
 """
 
 from __future__ import annotations
@@ -8,23 +9,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from django_idempotency.models import IdempotencyRecord
 from example_project.stage import Answer, gunicorn, uvicorn
-from tests.doors.live import LIVE_DOORS, Customer, LiveDoor, environment
+from tests.doors.live import KINDS, LIVE_DOORS, Customer, LiveDoor, environment
+from tests.proofs import milliseconds, note
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.processes]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(3600), pytest.mark.processes]
 
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
-KILLS = ["kill-after-write", "kill-before-commit", "kill-after-commit"]
+ROUNDS = int(os.environ.get("KILL_ROUNDS") or 0)
 BUSY = {0, 409, 503}
+ALL_DOORS = {**LIVE_DOORS, **{f"kind-{name}": door for name, door in KINDS.items()}}
+COMMITTED = "after COMMIT 1"
 
 
 @pytest.fixture(scope="module")
 def ports(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """Serve the shop by WSGI and by ASGI, several workers each."""
+    """Serve all doors by WSGI and by ASGI, several workers each."""
     logs = tmp_path_factory.mktemp("logs")
     sync = gunicorn(environment(), logs / "gunicorn.log", threads=4)
     with sync as wsgi, uvicorn(environment(), logs / "uvicorn.log", workers=3) as (asgi, _):
@@ -43,20 +47,49 @@ def retry(door: LiveDoor, port: int, customer: Customer, key: str) -> tuple[Answ
     return answer, busy
 
 
-@pytest.mark.parametrize("name", LIVE_DOORS)
-def test_killed_owner_blocks_nobody_and_leaves_one_effect(name: str, ports: dict[str, int]) -> None:
-    door, customer = LIVE_DOORS[name], Customer()
-    port = ports[door.server]
-    keys = {f"{fault}-{number}": fault for number in range(ROUNDS * door.rounds) for fault in KILLS}
-    for done, (key, fault) in enumerate(keys.items()):
-        assert door.send(port, customer, key, fault).status == 0, "nobody was killed"
-        assert door.effects(customer) == done + (fault == "kill-after-commit")
+def spread(count: int, points: int, start: int) -> list[int]:
+    """Return the numbers of ``count`` points, far from each other, and all of them when there are enough."""
+    if count >= points:
+        return [1 + (start + number) % points for number in range(count)]
+    return [1 + int((start + number) * 0.618034 * points) % points for number in range(count)]
+
+
+def test_points_are_spread_and_none_is_left_out() -> None:
+    assert set(spread(20, 20, 3)) == set(range(1, 21))
+    assert len({spread(1, 20, door)[0] for door in range(36)}) > 15
+
+
+@pytest.mark.parametrize("name", ALL_DOORS)
+def test_killed_owner_blocks_nobody_and_leaves_one_effect(
+    name: str, ports: dict[str, int], tmp_path: Path
+) -> None:
+    door, customer, waits = ALL_DOORS[name], Customer(), []
+    port, trace = ports[door.server], tmp_path / "trace"
+    assert door.send(port, customer, "trace", f"at trace {trace}").status == door.status
+    points = trace.read_text().splitlines()
+    commit = points.index(COMMITTED) + 1
+    numbers = spread(ROUNDS or door.rounds, len(points), list(ALL_DOORS).index(name))
+    for done, number in enumerate(numbers, 1):
+        key, point = f"k{done}", points[number - 1]
+        assert door.send(port, customer, key, f"at {point} {tmp_path / key}").status == 0, f"alive {point}"
+        assert door.effects(customer) == done + (number >= commit), point
         answer, busy = retry(door, port, customer, key)
-        assert answer.status == door.status, answer
-        assert answer.replayed == (door.says_replayed and fault == "kill-after-commit")
-        assert busy < 1
-        assert door.effects(customer) == done + 1
+        waits.append(busy)
+        assert answer.status == door.status, (point, answer)
+        assert answer.replayed == (door.says_replayed and number >= commit), point
+        assert door.effects(customer) == IdempotencyRecord.objects.completed().count() == done + 1, point
+    assert max(waits) < 1
     again = door.send(port, customer, key, "")
     assert (again.status, again.body) == (answer.status, answer.body)
-    assert door.effects(customer) == len(keys)
-    assert IdempotencyRecord.objects.completed().count() == len(keys)
+    assert door.effects(customer) == len(numbers) + 1
+    hit = len(set(numbers))
+    note(
+        "kills",
+        door=name,
+        kills=len(numbers),
+        points=len(points),
+        hit=hit,
+        duplicates=0,
+        lost=0,
+        **milliseconds(waits),
+    )
