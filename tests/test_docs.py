@@ -169,6 +169,7 @@ def test_every_threat_names_a_test_that_exists() -> None:
     [
         "models.IdempotencyRecord",
         "rest_framework.IdempotencyMixin",
+        "rest_framework.renderers.BrowsableAPIRenderer",
         "decorators.idempotent",
         "decorators.idempotency_exempt",
         "decorators.idempotent_function",
