@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,6 +89,12 @@ def form_key(request: HttpRequest) -> str | None:
     It goes before the header: a browser may add one of its own, and then each click on the button has another.
     """
     return request.POST.get(FORM_FIELD) if is_form(request) else None
+
+
+def new_form_key() -> str:
+    """Return a key for a form: a UUID, in the quotes that ``KEY_FORMAT = "strict"`` asks for."""
+    key = str(uuid.uuid4())
+    return f'"{key}"' if conf.KEY_FORMAT == "strict" else key
 
 
 def valid_key(raw: str) -> str:

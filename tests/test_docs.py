@@ -176,6 +176,7 @@ def test_every_threat_and_fault_names_a_test_that_exists(page: str, heading: str
     [
         "models.IdempotencyRecord",
         "rest_framework.IdempotencyMixin",
+        "rest_framework.renderers.BrowsableAPIRenderer",
         "decorators.idempotent",
         "decorators.idempotency_exempt",
         "decorators.idempotent_function",

@@ -31,6 +31,7 @@ def as_problem(exception: IdempotencyAPIException, response: Response, request: 
     A body with DRF's own ``detail`` gets the members of the problem details beside it. It is named
     ``application/problem+json`` only if nothing else is in it and JSON is rendered.
     """
+    response.idempotency_problem = exception.problem  # type: ignore[attr-defined]
     for name, value in exception.problem.headers.items():
         response.headers[name] = value
     if exception.problem.retry_after is not None:

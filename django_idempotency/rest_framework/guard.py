@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Empty, Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from django_idempotency.bodies import Restart
 from django_idempotency.calls import active
@@ -25,10 +24,17 @@ from django_idempotency.core.operations import Claim, Operation, Outcome, Snapsh
 from django_idempotency.early import EarlyTransaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
+from django_idempotency.guards import FORM_WAIT_SECONDS
 from django_idempotency.http import operation_for, outcome_of, replay_of, wanted_key
 from django_idempotency.rest_framework.exceptions import IdempotencyAPIException, as_problem
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks
+from django_idempotency.rest_framework.pages import is_for_a_page
 from django_idempotency.rest_framework.payloads import payload_of
+
+if (
+    TYPE_CHECKING
+):  # whose import loads DEFAULT_RENDERER_CLASSES: the browsable API's comes here before it is done
+    from rest_framework.views import APIView
 
 
 class GuardedCall:
@@ -96,8 +102,8 @@ class GuardedCall:
             operation = self._operation(request, key)
             # After the body was read, so that it can be rewound.
             work = HandlerWork(self, request, args, kwargs)
-            wait = conf.prefer(self.hooks.idempotency_wait_seconds, "WAIT_SECONDS")
             early = self.early if self.early and self.early.is_open else None
+            wait = self._wait_seconds(request)
             result = execute(operation, work, using=self.using, wait=wait, early=early)
         except IdempotencyError as error:
             self._close_early()
@@ -111,6 +117,12 @@ class GuardedCall:
     def _key(self, request: Request) -> str | None:
         required = conf.prefer(self.hooks.idempotency_required, "REQUIRED")
         return wanted_key(self.hooks.get_idempotency_key(request), required=required)
+
+    def _wait_seconds(self, request: Request) -> float:
+        """Return how long a duplicate waits: people who click twice wait for the page, programs as they are told."""
+        own = self.hooks.idempotency_wait_seconds
+        seconds: float = conf.prefer(own, "WAIT_SECONDS")
+        return max(seconds, FORM_WAIT_SECONDS) if own is None and is_for_a_page(request) else seconds
 
     def _operation(self, request: Request, key: str) -> Operation:
         return operation_for(

@@ -11,8 +11,9 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from django_idempotency.conf import conf
-from django_idempotency.http import is_stored, raw_key
+from django_idempotency.http import is_form, is_stored, raw_key
 from django_idempotency.options import Options
+from django_idempotency.rest_framework.pages import page_key
 from django_idempotency.rest_framework.payloads import payload_of
 from django_idempotency.scopes import ANONYMOUS, user_principal
 
@@ -29,7 +30,7 @@ class IdempotencyHooks:
 
     def get_idempotency_key(self, request: Request) -> str | None:
         """Return the raw key that a request carries, or None; override it to read a field of the body."""
-        return raw_key(request._request)
+        return page_key(request) or raw_key(request._request)
 
     def get_idempotency_scope(self, request: Request) -> str:
         """Return the principal in whose name the key counts; the route is always added."""
@@ -91,7 +92,7 @@ def may_be_keyed(hooks: IdempotencyHooks, request: HttpRequest) -> bool:
         return False
     if conf.prefer(hooks.idempotency_required, "REQUIRED") or raw_key(request) is not None:
         return True
-    return finds_keys(hooks)
+    return is_form(request) or finds_keys(hooks)
 
 
 def finds_keys(hooks: IdempotencyHooks) -> bool:

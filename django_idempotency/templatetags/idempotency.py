@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_idempotency.conf import FORM_FIELD
+from django_idempotency.http import new_form_key
 
 register = template.Library()
 
@@ -19,4 +18,4 @@ def idempotency_key() -> SafeString:
 
     A page that is rendered again has another key, so a corrected form is a new action.
     """
-    return format_html('<input type="hidden" name="{}" value="{}">', FORM_FIELD, uuid.uuid4())
+    return format_html('<input type="hidden" name="{}" value="{}">', FORM_FIELD, new_form_key())

@@ -8,6 +8,7 @@ from tests.browser import views
 DOORS = {"decorated": idempotent(views.order), "site": views.order}
 
 urlpatterns = [
+    path("drf/", views.SlowProducts.as_view()),
     path("done/<int:pk>/", views.done, name="done"),
     *(path(f"{name}/<str:answer>/", view) for name, view in DOORS.items()),
     *(path(f"{name}/own-url/<str:answer>/", view, {"action": "?send"}) for name, view in DOORS.items()),

@@ -13,6 +13,7 @@ from django.template import engines
 from django.views.decorators.http import require_safe
 
 from example_project.shop.models import Product
+from tests.rest_framework.page_urls import Products
 
 FORM = """<!doctype html>
 {% load idempotency %}
@@ -67,17 +68,28 @@ def count_arrivals(get_response: Callable[[HttpRequest], Any]) -> Callable[[Http
 
 
 def strict_csp(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Forbid scripts and inline styles, but in the admin."""
+    """Forbid scripts and inline styles, but in the admin; DRF's pages need their own scripts, and inline styles."""
 
     def middleware(request: HttpRequest) -> Any:
         response = get_response(request)
-        if not request.path.startswith("/admin/"):
+        if request.path.startswith("/drf/"):
+            response.headers["Content-Security-Policy"] = (
+                "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+                "font-src 'self'; style-src 'self' 'unsafe-inline'"
+            )
+        elif not request.path.startswith("/admin/"):
             response.headers["Content-Security-Policy"] = (
                 "default-src 'none'; style-src 'self'; img-src 'self'"
             )
         return response
 
     return middleware
+
+
+class SlowProducts(Products):
+    def perform_create(self, serializer: Any) -> None:
+        PAUSE.until(PAUSE.wanted)
+        super().perform_create(serializer)
 
 
 class OrderForm(forms.Form):

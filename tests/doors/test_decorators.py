@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.template import engines
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils import timezone
@@ -510,3 +512,12 @@ def test_permission_above_is_no_finding_and_below_is_one() -> None:
     for view, found in ((above_it, []), (below_it, ["django_idempotency.W003"]), (logged_in, [])):
         with override_settings(ROOT_URLCONF=type("urls", (), {"urlpatterns": [path("x/", view)]})):
             assert [message.id for message in check_views(None)] == found
+
+
+def test_field_of_a_form_is_a_key_in_strict_form_too(settings: Any) -> None:
+    settings.IDEMPOTENCY = {"KEY_FORMAT": "strict"}
+    view = idempotent(required=True)(made)
+    field = engines["django"].from_string("{% load idempotency %}{% idempotency_key %}").render()
+    key = unescape(field.partition('value="')[2].removesuffix('">'))
+    assert form(view, {"idempotency_key": key}).status_code == 201
+    assert replayed(form(view, {"idempotency_key": key}))

@@ -1,0 +1,28 @@
+"""What comes from a page of the browsable API, and goes back to one."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+
+from django_idempotency.conf import FORM_FIELD
+from django_idempotency.http import is_form
+
+
+class PageRenderer:
+    """Marks the renderers whose pages give each form a key."""
+
+
+def is_for_a_page(request: Request) -> bool:
+    """Tell whether the answer is shown on such a page: then a person waits for it."""
+    return isinstance(getattr(request, "accepted_renderer", None), PageRenderer)
+
+
+def page_key(request: Request) -> str | None:
+    """Return the key that such a page put into its HTML form, or None; no program sends its keys so.
+
+    It goes before the header: a browser may add one of its own, and then each click on the button has another.
+    """
+    if not (is_for_a_page(request) and is_form(request._request)):
+        return None
+    fields = request.data
+    return fields.get(FORM_FIELD) if isinstance(fields, dict) else None
