@@ -98,7 +98,6 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "CLAIM": (["advisory", None], ["auto", "row_lock"]),
     "CACHE": (["elsewhere", 1, ["default"]], [None, "default"]),
     "ADMIN": ([0, "no", None], [False]),
-    "CACHE": (["elsewhere", 1], [None]),
     "COUNT_REPLAYS": ([1, None, "no"], [True, False]),
     "PURGE_AFTER_REQUESTS": ([-1, 1001, True, None, 1.5], [0, 200, 1000]),
 }
