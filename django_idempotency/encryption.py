@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,17 +12,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django_idempotency.conf import conf
 from django_idempotency.exceptions import StoreUnavailable
 
-fernet: Any
-try:
-    from cryptography import fernet
-except ImportError:  # the extra "encryption"
-    fernet = None
-
 _ENCRYPTED = b"\0fernet:"
 _PLAIN = b"\0plain:"
 
 _UNUSABLE = "The record store is not set up to encrypt, so nothing was executed: retry with the same key."
 _UNREADABLE = "The answer is stored and cannot be read now: retry with the same key."
+
+
+def is_installed() -> bool:
+    """Tell whether the package of the extra "encryption" is there."""
+    return find_spec("cryptography") is not None
 
 
 def sealed(content: bytes | None) -> bytes | None:
@@ -61,7 +62,7 @@ def _decrypted(token: bytes) -> bytes:
         _fail(_UNREADABLE, "it is encrypted, and the list is empty")
     try:
         content: bytes = cipher.decrypt(token)
-    except fernet.InvalidToken:
+    except _fernet().InvalidToken:
         _fail(_UNREADABLE, "none of them decrypts it")
     return content
 
@@ -71,7 +72,7 @@ def _cipher(detail: str) -> Any:
     keys = conf.ENCRYPTION_KEYS
     if keys in ([], ()):
         return None
-    if fernet is None:
+    if not is_installed():
         _fail(detail, "the package cryptography is not installed")
     try:
         return _multi_fernet(tuple(keys))
@@ -81,7 +82,13 @@ def _cipher(detail: str) -> Any:
 
 @lru_cache(maxsize=8)
 def _multi_fernet(keys: tuple[str, ...]) -> Any:
+    fernet = _fernet()
     return fernet.MultiFernet([fernet.Fernet(key) for key in keys])
+
+
+def _fernet() -> Any:
+    """Return the module, imported when the first key is used: it takes as long as half of this app."""
+    return import_module("cryptography.fernet")
 
 
 def _fail(detail: str, reason: str) -> NoReturn:

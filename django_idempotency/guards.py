@@ -95,15 +95,15 @@ class ViewWork:
     def __init__(self, call: Call, policy: Policy) -> None:
         self.call = call
         self.policy = policy
-        self.pristine = copy.copy(call.owner), Restart(call.request)
-        self.runs = 0
+        self.start: tuple[Any, Restart] | None = None
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
-        if self.runs:
-            owner, restart = self.pristine
+        if self.start is None:
+            self.start = copy.copy(self.call.owner), Restart(self.call.request)
+        else:
+            owner, restart = self.start
             self.call.owner = copy.copy(owner)
             restart.restore()
-        self.runs += 1
         request: Any = self.call.request
         request.idempotency = claim
         return self.policy.outcome(_rendered(self.call))
@@ -168,7 +168,7 @@ def once(call: Call, policy: Policy, key: str) -> HttpResponseBase:
 def executed(
     call: Call, policy: Policy, key: str, work: Callable[[Call, Policy], ViewWork]
 ) -> Outcome[HttpResponseBase] | Snapshot:
-    """Run a keyed call through the engine; ``work`` is made when the body is read, so that it can be rewound."""
+    """Run a keyed call through the engine, which runs ``work`` when the body is read, so that it can be rewound."""
     operation = policy.operation(call.request, key)
     wait = policy.wait_seconds(call.request)
     return execute(operation, work(call, policy), using=record_alias(), wait=wait)

@@ -25,7 +25,7 @@ def register() -> None:
 
 def check_encryption(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E101: keys without the package that encrypts; every guarded request would get 503."""
-    if encryption.fernet is not None or not _is_usable("ENCRYPTION_KEYS") or not conf.ENCRYPTION_KEYS:
+    if encryption.is_installed() or not _is_usable("ENCRYPTION_KEYS") or not conf.ENCRYPTION_KEYS:
         return []
     message = "IDEMPOTENCY['ENCRYPTION_KEYS'] is set, and the package cryptography is not installed."
     hint = "Run: python -m pip install 'django-idempotency[encryption]'."

@@ -96,7 +96,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "MIDDLEWARE_PATHS": (["/api/", ["api/"], [1], None], [["/"], ("/api/", "/shop")]),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
     "CLAIM": (["advisory", None], ["auto", "row_lock"]),
-    "CACHE": (["elsewhere", 1, ["default"]], [None, "default"]),
+    "CACHE": (["elsewhere", 1, ["default"]], [None]),
     "ADMIN": ([0, "no", None], [False]),
     "COUNT_REPLAYS": ([1, None, "no"], [True, False]),
     "PURGE_AFTER_REQUESTS": ([-1, 1001, True, None, 1.5], [0, 200, 1000]),

@@ -123,7 +123,7 @@ def test_missing_package_is_an_error_at_start_and_503_before_the_view_runs(
 ) -> None:
     keys(NEW)
     send()
-    monkeypatch.setattr(encryption, "fernet", None)
+    monkeypatch.setattr(encryption, "is_installed", lambda: False)
     assert [send(key).status_code for key in ("k", "another")] == [503, 503]
     assert effects() == 1
     assert "cryptography is not installed" in caplog.text

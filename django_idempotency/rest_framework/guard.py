@@ -100,7 +100,6 @@ class GuardedCall:
             if key is None:
                 return self._unguarded(request, *args, **kwargs)
             operation = self._operation(request, key)
-            # After the body was read, so that it can be rewound.
             work = HandlerWork(self, request, args, kwargs)
             early = self.early if self.early and self.early.is_open else None
             wait = self._wait_seconds(request)
@@ -162,6 +161,15 @@ class _Atomic:
             return self.method(*args, **kwargs)
 
 
+class _Start:
+    """View, request and input as they were before the first run; a replay has none."""
+
+    def __init__(self, view: APIView, request: Request) -> None:
+        self.view = copy.copy(view)
+        self.request = dict(request.__dict__)
+        self.restart = Restart(request._request)
+
+
 class HandlerWork:
     """One request's handler as work for ``execute()``: run, answer what it raised, run again on fresh objects."""
 
@@ -172,14 +180,13 @@ class HandlerWork:
         self.args = args
         self.kwargs = kwargs
         self.view, self.request, self.handler = call.view, request, call.handler
-        self.pristine = copy.copy(call.view), dict(request.__dict__)
-        self.restart = Restart(request._request)
-        self.runs = 0
+        self.start: _Start | None = None
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
-        if self.runs:
-            self._start_afresh()
-        self.runs += 1
+        if self.start is None:
+            self.start = _Start(self.view, self.request)
+        else:
+            self._start_afresh(self.start)
         if self.call.early is not None and self.call.early.is_undone:
             self.call.initial(self.view, self.request, *self.args, **self.kwargs)
         self.request.idempotency = self.request._request.idempotency = claim  # type: ignore[attr-defined]
@@ -211,16 +218,16 @@ class HandlerWork:
             return TunedHooks(hooks.options, view)
         return view if isinstance(view, IdempotencyHooks) else hooks
 
-    def _start_afresh(self) -> None:
+    def _start_afresh(self, start: _Start) -> None:
         """Replace view, request and input by what they were before the first run: handlers change all three."""
-        original, (pristine_view, pristine_request) = self.call.view, self.pristine
-        self.view = copy.copy(pristine_view)
-        for name, value in vars(pristine_view).items():
+        original = self.call.view
+        self.view = copy.copy(start.view)
+        for name, value in vars(start.view).items():
             setattr(self.view, name, _rebound(value, original, self.view))
         self.call.isolate_errors(self.view)
         self.handler = _rebound(self.call.handler, original, self.view)
-        self.restart.restore()
-        self.request = _unread(type(self.request), pristine_request, self.view)
+        start.restart.restore()
+        self.request = _unread(type(self.request), start.request, self.view)
         self.view.request = self.request
 
 
