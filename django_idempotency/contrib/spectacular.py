@@ -64,7 +64,9 @@ class IdempotentViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
     def view_replacement(self) -> Any:
         callback = self.target_callback
         view, options = self._replaced_by_others(), options_of(callback)
-        on_site = any(map(is_site_door, settings.MIDDLEWARE)) and not is_marked(callback) and is_bare(callback)
+        on_site = (
+            any(map(is_site_door, settings.MIDDLEWARE)) and not is_marked(callback) and is_bare(callback)
+        )
         return _described(view, options, on_site) if on_site or options or _is_guarded(view) else view
 
     def _replaced_by_others(self) -> type[Any]:
