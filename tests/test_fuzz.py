@@ -16,6 +16,7 @@ from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from django_idempotency.conf import FORM_FIELD
 from django_idempotency.models import IdempotencyRecord
 from tests.factories import ProductFactory, TokenFactory, WalletFactory
 
@@ -85,11 +86,11 @@ def multipart(names: list[str], files: list[tuple[str, bytes]], end: str) -> byt
 
 uploads = st.builds(
     multipart,
-    st.lists(texts, max_size=3),
+    st.lists(texts | st.just(FORM_FIELD), max_size=3),
     st.lists(st.tuples(texts, st.binary(max_size=2000)), max_size=2),
     st.sampled_from(["--\r\n", "", "--", "x"]),
 )
-forms = st.lists(st.tuples(octets, octets), max_size=5).map(
+forms = st.lists(st.tuples(octets | st.just(FORM_FIELD), octets), max_size=5).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs).encode("latin-1")
 )
 media_types = st.sampled_from(
