@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
 from django.views import View
 
 from django_idempotency.calls import Call
 from django_idempotency.guards import shadow
-from django_idempotency.options import EXEMPT, GUARDED, MARK, Options, options_of
+from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options, options_of
 
 Callback = Callable[..., Any]
 
@@ -94,6 +95,14 @@ def marked_handler(callback: Callback, request: HttpRequest) -> bool:
     name = (getattr(callback, "actions", None) or {}).get(method, method)
     handler = getattr(cls, name, None)
     return getattr(handler, EXEMPT, False) or handler_options(handler) is not None
+
+
+def is_site_door(name: str) -> bool:
+    """Tell whether an entry of MIDDLEWARE is ``IdempotencyMiddleware``, or a subclass of it."""
+    try:
+        return getattr(import_string(name), SITE_DOOR, False)
+    except ImportError:  # Django tells it when it loads the entry
+        return False
 
 
 def handler_options(handler: Any) -> Options | None:

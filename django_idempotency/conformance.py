@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import uuid4
 
-from django_idempotency.endpoints import REPLAYED, Answer, Endpoint, Failed, NotApplicable
+from django_idempotency.endpoints import Answer, Endpoint, Failed, NotApplicable
 
 MEMBERS = {"type", "title", "status", "detail", "code"}
 MALFORMED = {
@@ -17,6 +16,7 @@ MALFORMED = {
     "non-ASCII": '"cl\xe9"',
     "two different": '"a", "b"',
 }
+CROWD = 8
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Row:
     id: str
     level: str
     name: str
-    check: Callable[[Endpoint], None]
+    check: Callable[[Endpoint], str | None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """How one row went: ``pass``, ``fail`` or ``not applicable``, and why."""
+    """How one row went: ``pass``, ``fail`` or ``not applicable``, and why, or what else was seen."""
 
     row: Row
     outcome: str
@@ -45,12 +45,12 @@ def run(endpoint: Endpoint) -> list[Result]:
 
 def _result(row: Row, endpoint: Endpoint) -> Result:
     try:
-        row.check(endpoint)
+        seen = row.check(endpoint)
     except Failed as failure:
         return Result(row, "fail", str(failure))
     except NotApplicable as reason:
         return Result(row, "not applicable", str(reason))
-    return Result(row, "pass")
+    return Result(row, "pass", seen or "")
 
 
 def _new_key() -> str:
@@ -63,7 +63,9 @@ def _same(first: Answer, retry: Answer, what: str) -> None:
             f"{what} got {retry.status} and other bytes than the first answer, {first.status}: guard the view"
         )
     if not retry.replayed:
-        raise Failed(f"{what} got no {REPLAYED}: true: guard the view, or let proxies pass the header on")
+        raise Failed(
+            f"{what} is not marked as a replay: give --replayed-header, or let proxies pass the header on"
+        )
 
 
 def _problem(answer: Answer, status: int, code: str, title: str, what: str) -> None:
@@ -146,20 +148,23 @@ def _never_poisons(endpoint: Endpoint) -> None:
     _same(first, endpoint.send(key), "the retry after another payload")
 
 
-def _concurrent(endpoint: Endpoint) -> None:
+def _concurrent(endpoint: Endpoint) -> str:
     key = _new_key()
-    with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(endpoint.send, [key, key]))
+    answers = endpoint.at_once(key, CROWD)
     title = "A request is outstanding for this Idempotency-Key"
-    ran = [answer for answer in answers if answer.status != 409]
-    for answer in answers:
-        if answer.status == 409:
-            _problem(answer, 409, "conflict", title, "a concurrent retry")
+    refused = [answer for answer in answers if answer.status == 409]
+    for answer in refused:
+        _problem(answer, 409, "conflict", title, "a concurrent retry")
+    ran = sorted((answer for answer in answers if answer.status != 409), key=lambda answer: answer.replayed)
     if not ran or ran[0].status >= 400:
-        raise Failed(f"two requests at once got {[answer.status for answer in answers]}: one must succeed")
-    if len(ran) == 2:
-        first, retry = sorted(ran, key=lambda answer: answer.replayed)
-        _same(first, retry, "a concurrent retry")
+        statuses = sorted({answer.status for answer in answers})
+        raise Failed(f"{CROWD} requests at once got {statuses}: one must succeed")
+    for retry in ran[1:]:
+        _same(ran[0], retry, "a concurrent retry")
+    _same(ran[0], endpoint.send(key), "the retry after them")
+    if refused:
+        return f"{len(refused)} of {CROWD} at once got 409"
+    return f"none of {CROWD} at once got 409: they wait, or the --body is done too soon to be met"
 
 
 def _new_effect(endpoint: Endpoint) -> None:

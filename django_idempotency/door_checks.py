@@ -19,6 +19,7 @@ from django_idempotency.callbacks import (
     is_bare,
     is_marked,
     is_marked_operation,
+    is_site_door,
     operations,
 )
 from django_idempotency.checks import RULES
@@ -38,11 +39,11 @@ def register() -> None:
 
 def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E005: the middleware without paths; E006: the middleware before another one; W002: paths without it."""
-    installed = [*(settings.MIDDLEWARE or ())]
+    installed = [is_site_door(name) for name in settings.MIDDLEWARE or ()]
     paths = _list("MIDDLEWARE_PATHS")
-    if MIDDLEWARE not in installed:
+    if not any(installed):
         return [_unused()] if paths else []
-    return [*([] if paths else [_no_paths()]), *([] if installed[-1] == MIDDLEWARE else [_not_last()])]
+    return [*([] if paths else [_no_paths()]), *([] if installed[-1] else [_not_last()])]
 
 
 def check_views(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
-REPLAYED = "Idempotent-Replayed"
+KEY, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 
 
 class Unreachable(Exception):
@@ -29,10 +34,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-
-    @property
-    def replayed(self) -> bool:
-        return self.headers.get(REPLAYED.lower()) == "true"
+    replayed: bool = False
 
     def members(self) -> dict[str, object]:
         """Return the members of the problem details, none if the body is no JSON object."""
@@ -54,25 +56,51 @@ class Endpoint:
     headers: dict[str, str] = field(default_factory=dict)
     required: bool = False
     timeout: float = 30
+    key_header: str = KEY
+    replayed_header: str = REPLAYED
 
-    def send(self, key: str | None, *, body: str | None = None, method: str | None = None) -> Answer:
-        """Send one request on a connection of its own; ``key`` is the header's raw value."""
+    def send(
+        self,
+        key: str | None,
+        *,
+        body: str | None = None,
+        method: str | None = None,
+        ready: Callable[[], object] | None = None,
+    ) -> Answer:
+        """Send one request on a connection of its own, when ``ready`` has returned; ``key`` is the raw value."""
         parts = urlsplit(self.url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         headers = {"Content-Type": "application/json", "Accept": "application/json", **self.headers}
         if key is not None:
-            headers["Idempotency-Key"] = key
+            headers[self.key_header] = key
         payload = (self.body if body is None else body).encode() if method is None else None
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
-            try:
+            with closing(connection):
+                connection.connect()
+                if ready is not None:
+                    ready()
                 connection.request(method or self.method, target, payload, headers)
-                return _answer(connection.getresponse())
-            finally:
-                connection.close()
+                return self._answer(connection.getresponse())
         except (OSError, HTTPException) as error:
             raise Unreachable(f"{self.url} gave no answer ({type(error).__name__}: {error})") from error
+
+    def at_once(self, key: str, count: int) -> list[Answer]:
+        """Send the request ``count`` times at the same moment: every connection is open before the first is used."""
+        barrier = threading.Barrier(count)
+
+        def send(number: int) -> Answer:
+            try:
+                return self.send(key, ready=partial(barrier.wait, self.timeout))
+            except threading.BrokenBarrierError:
+                raise Unreachable(f"{self.url} did not take {count} connections at once") from None
+            except Unreachable:
+                barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(send, range(count)))
 
     def other(self) -> str:
         """Return another payload; it is refused by its fingerprint before the view reads it."""
@@ -97,7 +125,7 @@ class Endpoint:
             raise Failed("a key that was never used got a replay: look at how scope and key are compared")
         return answer
 
-
-def _answer(response: HTTPResponse) -> Answer:
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, response.read())
+    def _answer(self, response: HTTPResponse) -> Answer:
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        replayed = headers.get(self.replayed_header.lower()) == "true"
+        return Answer(response.status, headers, response.read(), replayed)

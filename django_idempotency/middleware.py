@@ -44,6 +44,8 @@ class IdempotencyMiddleware(MiddlewareMixin):
     and for a framework's view behind a decorator (a system check names it). Sync and async.
     """
 
+    _idempotency_site_door = True
+
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         super().__init__(get_response)
         if self.async_mode:

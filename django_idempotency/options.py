@@ -10,6 +10,7 @@ from typing import Any
 MARK = "idempotency_options"
 EXEMPT = "idempotency_exempt"
 GUARDED = "_idempotency_guarded"
+SITE_DOOR = "_idempotency_site_door"
 
 
 @dataclass(frozen=True)

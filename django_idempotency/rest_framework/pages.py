@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 
 from django_idempotency.conf import FORM_FIELD
@@ -22,7 +25,13 @@ def page_key(request: Request) -> str | None:
 
     It goes before the header: a browser may add one of its own, and then each click on the button has another.
     """
-    if not (is_for_a_page(request) and is_form(request._request)):
+    if not (is_for_a_page(request) and is_form(request._request) and _parses_fields(request)):
         return None
     fields = request.data
     return fields.get(FORM_FIELD) if isinstance(fields, dict) else None
+
+
+def _parses_fields(request: Any) -> bool:
+    """Tell whether the view takes forms apart: a parser for ``*/*`` would leave nothing of the body to digest."""
+    parser = request.negotiator.select_parser(request, request.parsers)
+    return isinstance(parser, (FormParser, MultiPartParser))

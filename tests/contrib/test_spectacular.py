@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +17,11 @@ from django.db import connection
 from django.urls import include, path
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from drf_spectacular.validation import validate_schema
+from rest_framework.authtoken.views import obtain_auth_token
 from rest_framework.decorators import action, api_view
 from rest_framework.generics import ListCreateAPIView
 from rest_framework.request import Request
@@ -28,6 +31,7 @@ from rest_framework.serializers import CharField, Serializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ViewSet
 
+from django_idempotency.contrib.spectacular import IdempotentViews
 from django_idempotency.core.keys import parse_key
 from django_idempotency.exceptions import KeyInvalid
 from django_idempotency.models import IdempotencyRecord
@@ -117,6 +121,8 @@ def function(request: Request) -> Response:
 router = SimpleRouter()
 router.register("orders", Orders)
 router.register("unmarked", Unmarked, basename="unmarked")
+unmarked_router = SimpleRouter()
+unmarked_router.register("unmarked", Unmarked, basename="unmarked")
 PATTERNS = [
     path("plain/", Plain.as_view()),
     path("generic/", Generic.as_view()),
@@ -200,6 +206,50 @@ def test_every_other_operation_is_left_alone(paths: dict[str, Any]) -> None:
         for method, found in methods.items():
             if (where, method) not in guarded | inherited:
                 assert "dempoten" not in str(found), (where, method)
+
+
+def in_bytes(*patterns: Any) -> bytes:
+    """Return a schema as drf-spectacular serves it."""
+    rendered: bytes = OpenApiYamlRenderer().render(schema_of(*patterns), renderer_context={})
+    return rendered
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Call a function as if this extension did not exist."""
+
+    def call(function: Callable[..., Any], *args: Any) -> Any:
+        with monkeypatch.context() as patch:
+            registry = [each for each in OpenApiViewExtension._registry if each is not IdempotentViews]
+            patch.setattr(OpenApiViewExtension, "_registry", registry)
+            return function(*args)
+
+    return call
+
+
+def test_schema_of_unmarked_views_is_the_same_to_the_byte(alone: Callable[..., Any]) -> None:
+    class Documented(ListCreateAPIView[Order]):
+        """In words of its own."""
+
+        serializer_class = OrderSerializer
+        queryset = Order.objects.all()
+
+    unmarked = [
+        path("", include(unmarked_router.urls)),
+        path("documented/", extend_schema(tags=["own"])(Documented).as_view()),
+        path("function/", function),
+        path("tokens/", obtain_auth_token),
+    ]
+    assert in_bytes(*unmarked) == alone(in_bytes, *unmarked)
+    assert in_bytes(*PATTERNS) != alone(in_bytes, *PATTERNS)
+
+
+def test_unmarked_operations_are_the_same_beside_marked_ones(alone: Callable[..., Any]) -> None:
+    ours, theirs = schema_of(*PATTERNS), alone(schema_of, *PATTERNS)
+    assert ours["components"]["schemas"].pop("IdempotencyProblem")
+    for where in ("/unmarked/", "/function/"):
+        assert json.dumps(ours["paths"][where]) == json.dumps(theirs["paths"][where])
+    assert ours["components"] == theirs["components"]
 
 
 def test_docstring_of_the_mixin_describes_no_view(paths: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.urls import path
+from django.urls import clear_script_prefix, path, set_script_prefix
 
 from django_idempotency.decorators import idempotency_exempt, idempotent
+from django_idempotency.middleware import IdempotencyMiddleware
 from tests.contrib.test_spectacular import header, schema_of
 from tests.doors import views
 
@@ -58,3 +59,42 @@ def test_middleware_is_described_on_its_paths(settings: Any, under: str, guarded
     settings.IDEMPOTENCY = {"MIDDLEWARE_PATHS": [under]}
     assert bool(header(operation(views.Api.as_view()))) == guarded
     assert "dempoten" not in str(operation(idempotency_exempt(views.Api.as_view())))
+
+
+class Own(IdempotencyMiddleware):
+    pass
+
+
+def test_subclass_of_the_middleware_is_described_too(settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.Own"]
+    settings.IDEMPOTENCY = {"MIDDLEWARE_PATHS": ["/x"]}
+    assert header(operation(views.Api.as_view()))
+
+
+@pytest.mark.parametrize(
+    "under_a_prefix",
+    [
+        {"FORCE_SCRIPT_NAME": "/shop"},
+        {"SPECTACULAR_SETTINGS": {"SCHEMA_PATH_PREFIX": "/x", "SCHEMA_PATH_PREFIX_TRIM": True}},
+        {"SPECTACULAR_SETTINGS": {"SCHEMA_PATH_PREFIX_INSERT": "/shop"}},
+    ],
+    ids=["FORCE_SCRIPT_NAME", "TRIM", "INSERT"],
+)
+def test_paths_of_the_middleware_are_those_of_the_urls_whatever_the_schema_makes_of_them(
+    settings: Any, under_a_prefix: dict[str, Any]
+) -> None:
+    """MIDDLEWARE_PATHS count neither the prefix that a server mounts a project under, nor one of the schema."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django_idempotency.middleware.IdempotencyMiddleware"]
+    settings.IDEMPOTENCY = {"MIDDLEWARE_PATHS": ["/x"]}
+    for name, value in under_a_prefix.items():
+        setattr(settings, name, value)
+    if script := under_a_prefix.get("FORCE_SCRIPT_NAME"):
+        set_script_prefix(f"{script}/")
+    try:
+        patterns = path("x/<act>/", views.Api.as_view()), path("y/<act>/", views.Api.as_view())
+        found = schema_of(*patterns)["paths"]
+    finally:
+        clear_script_prefix()
+    (guarded,) = [where for where, methods in found.items() if header(methods["post"])]
+    assert not guarded.endswith("y/{act}/")
+    assert len(found) == 2

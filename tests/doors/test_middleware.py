@@ -30,6 +30,8 @@ from rest_framework.viewsets import ViewSet
 
 from django_idempotency import middleware
 from django_idempotency.decorators import idempotency_exempt, idempotent
+from django_idempotency.door_checks import check_middleware
+from django_idempotency.middleware import IdempotencyMiddleware
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.doors import views
@@ -554,6 +556,28 @@ def test_e006_it_has_to_be_the_last() -> None:
     with site("/plain/"), override_settings(MIDDLEWARE=project.MIDDLEWARE[::-1]):
         (message,) = doors_messages()
     assert (message.id, message.is_serious()) == ("django_idempotency.E006", True)
+
+
+class Own(IdempotencyMiddleware):
+    """A project's own, which other entries of MIDDLEWARE are not."""
+
+
+@pytest.mark.parametrize(
+    ("entries", "paths", "found"),
+    [
+        (["Own"], ["/plain/"], []),
+        (["Own"], [], ["django_idempotency.E005"]),
+        (["Own", "plain"], ["/plain/"], ["django_idempotency.E006"]),
+        (["plain"], ["/plain/"], ["django_idempotency.W002"]),
+        (["missing"], ["/plain/"], ["django_idempotency.W002"]),
+    ],
+)
+def test_subclass_of_the_middleware_counts_as_it(
+    entries: list[str], paths: list[str], found: list[str]
+) -> None:
+    own = [f"{__name__}.{entry}" for entry in entries]
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=own, IDEMPOTENCY={"MIDDLEWARE_PATHS": paths}):
+        assert [message.id for message in check_middleware(None)] == found
 
 
 def test_w002_paths_without_the_middleware_guard_nothing() -> None:

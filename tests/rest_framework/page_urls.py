@@ -17,7 +17,7 @@ from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.rest_framework.renderers import BrowsableAPIRenderer
 from example_project.shop.models import Product
-from tests.views import effect
+from tests.views import PlainView, effect
 
 
 class ProductSerializer(ModelSerializer[Product]):
@@ -58,4 +58,5 @@ urlpatterns = [
     path("unguarded/", Unguarded.as_view()),
     path("exempt/", Exempt.as_view()),
     path("function/", function),
+    path("raw/", PlainView.as_view(renderer_classes=[BrowsableAPIRenderer])),
 ]

@@ -148,6 +148,16 @@ def test_field_goes_before_the_header_that_a_browser_adds_to_each_click(person: 
 
 
 @pytest.mark.parametrize(
+    "media_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"]
+)
+def test_form_that_the_view_takes_for_a_row_of_bytes_is_left_to_it(media_type: str) -> None:
+    headers = {"Accept": "text/html", "Idempotency-Key": "k"}
+    answers = [Client(headers=headers).post("/raw/", b"--b--\r\n", media_type) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert effects() == 1
+
+
+@pytest.mark.parametrize(
     "media_type", ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
 def test_program_without_the_header_is_refused_whatever_its_body_says(

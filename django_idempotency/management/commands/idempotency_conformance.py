@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_idempotency.conformance import Result, run
-from django_idempotency.endpoints import Endpoint, Unreachable
+from django_idempotency.endpoints import KEY, REPLAYED, Endpoint, Unreachable
+from django_idempotency.management.arguments import positive_float
+
+_DAY = 24 * 60 * 60
 
 
 class Command(BaseCommand):
@@ -30,6 +34,11 @@ class Command(BaseCommand):
             "--header", type=_header, action="append", default=[], help="such as 'Authorization: …'"
         )
         parser.add_argument("--required", action="store_true", help="a key is required there")
+        parser.add_argument(
+            "--timeout", type=_seconds, default=30.0, help="seconds to wait for an answer (default: 30)"
+        )
+        parser.add_argument("--key-header", type=_name, default=KEY, help=f"default: {KEY}")
+        parser.add_argument("--replayed-header", type=_name, default=REPLAYED, help=f"default: {REPLAYED}")
         parser.add_argument("--format", choices=["text", "json"], default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,11 +49,16 @@ class Command(BaseCommand):
             options["other_body"],
             dict(options["header"]),
             options["required"],
+            options["timeout"],
+            options["key_header"],
+            options["replayed_header"],
         )
         try:
             results = run(endpoint)
         except Unreachable as error:
-            raise CommandError(f"{error}: is the server running, and the URL right?") from error
+            raise CommandError(
+                f"{error}: is the server running, the URL right, and --timeout long enough?"
+            ) from error
         self._report(results, options["format"])
         failed = sum(result.outcome == "fail" for result in results)
         if failed:
@@ -77,6 +91,18 @@ def _url(text: str) -> str:
         usable = False
     if not usable or not text.isascii() or not text.isprintable() or " " in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no URL such as https://api.example.com/orders/")
+    return text
+
+
+def _seconds(text: str) -> float:
+    if (seconds := positive_float(text)) > _DAY:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a day: give seconds")
+    return seconds
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a header, such as X-Idempotency-Key")
     return text
 
 
