@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from tests.machine import DEV, Unavailable, environment, provide, run, venv
+from tests.machine import CALL_SECONDS, DEV, Unavailable, environment, provide, run, venv
 
 ROWS = {"py311-django52": ("3.11", "Django~=5.2.0"), "py313-django61": ("3.13", "Django~=6.1.0")}
 NEWEST = "py313-django61"
@@ -49,18 +49,29 @@ def any_venv() -> Path:
     raise Unavailable(reason)
 
 
-def call(row: str, database: str, arguments: Sequence[str], name: str = "") -> Result:
-    """Run pytest once, beside its database, measured by coverage on the newest row; ``name`` goes into the summary."""
+def call(
+    row: str,
+    database: str,
+    arguments: Sequence[str],
+    name: str = "",
+    *,
+    measured: bool = True,
+    seconds: float | None = CALL_SECONDS,
+) -> Result:
+    """Run pytest once, beside its database; ``name`` goes into the summary.
+
+    ``measured`` is by coverage, on the newest row; after ``seconds`` it is ended.
+    """
     python = row_venv(row)
     name = name or database
     report = DEV / "reports" / f"{row}-{name}.xml"
     report.unlink(missing_ok=True)
-    measure = ["-m", "coverage", "run"] if row == NEWEST else []
+    measure = ["-m", "coverage", "run"] if measured and row == NEWEST else []
     pytest = [str(python), *measure, "-m", "pytest", f"--junit-xml={report}", *arguments]
     print(f"== {row} {name}", flush=True)
     started = time.monotonic()
     beside = [str(python), "-m", "tests.servers", database, "--durable", "--"]
-    code = run([*beside, *pytest], environment(python))
+    code = run([*beside, *pytest], environment(python), seconds)
     if code == os.EX_UNAVAILABLE:
         return skipped(row, name, "its server is missing")
     return judge(Result(row, name, seconds=time.monotonic() - started), code, report)
