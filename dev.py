@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One entry for everything a developer does here: `python3 dev.py demo | serve | test | bench | lint`.
+"""One entry for everything a developer does here: `python3 dev.py demo | serve | test | bench | prove | lint`.
 
 It needs nothing but Python: what else is needed is installed under `.dev/` (the servers, as root, by apt-get), and the
 servers that it starts are private ones. The parts are `tests/machine.py`, `tests/matrix.py` and `tests/servers.py`.
@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from tests.machine import DEV, TOP, Unavailable, environment, provide, run, venv
 from tests.matrix import DATABASES, NEWEST, ROWS, any_venv, coverage, matrix, row_venv, steps, summary
+from tests.prove import prove
 
 LINT = (
     ("ruff", "check", "."),
@@ -113,6 +114,8 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
         "bench", help="measure; further arguments go to `python -m benchmarks`", allow_abbrev=False
     )
     benchmark.add_argument("--database", choices=DATABASES, default="postgres")
+    proof = commands.add_parser("prove", help="run every proof and write its figures into docs/proof.md")
+    proof.add_argument("--minutes", type=float, help="about how long; without it, the full dose: days")
     commands.add_parser("lint", help="ruff, mypy and the import contracts")
     options, rest = parser.parse_known_args()
     if rest and options.command not in ("test", "bench"):
@@ -136,6 +139,8 @@ def main() -> int:
             return bench(options.database, rest)
         if options.command == "serve":
             return serve(options.database, options.port)
+        if options.command == "prove":
+            return min(prove(options.minutes), 1)
         return demo() if options.command == "demo" else len(lint())
     except Unavailable as problem:
         print(problem, file=sys.stderr)

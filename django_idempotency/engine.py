@@ -21,6 +21,7 @@ from django_idempotency.exceptions import IdempotencyError, InProgress, StoreUna
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.patience import Patience
 from django_idempotency.signals import claimed, completed, rejected, released, replayed
+from django_idempotency.transactions import kept_in_one_piece
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ _STILL_FAILING = "The database kept undoing the transaction and nothing was kept
 _SWALLOWED = (
     "The view answered with success after a database error that had undone its writes: let the error through."
 )
+_CLOSED = "The view closed the connection, and its writes went with it: leave that to Django."
 _HIDDEN = (
     "The view raised, and its key was claimed again before the answer was stored: the other's was given."
 )
@@ -195,7 +197,8 @@ class _Execution(Generic[T]):
                     return held
                 self._on_commit_first(lambda: self._committed(stage))
                 stage.claim = held
-                stage.outcome = outcome = _called(call, held)
+                with kept_in_one_piece(self._connection):
+                    stage.outcome = outcome = _called(call, held)
                 self._complete(held, outcome)
         except ClaimLost as lost:
             raise _Repeat from lost
@@ -227,6 +230,8 @@ class _Execution(Generic[T]):
         swallowed: Exception | None = self._connection.rollback_exc
         if swallowed is not None and (is_repeatable(swallowed) or is_connection_lost(swallowed)):
             return _RolledBack(error=swallowed)
+        if self._connection.closed_in_transaction:
+            return _RolledBack(error=transaction.TransactionManagementError(_CLOSED))
         if status >= 400:
             return _RolledBack(outcome)
         if swallowed is None:  # set_rollback() on purpose, as a dry run does

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from tests.machine import DEV, Unavailable, environment, provide, run, run_side_by_side, venv
+from tests.machine import CALL_SECONDS, DEV, Unavailable, environment, provide, run, run_side_by_side, venv
 
 ROWS = {"py311-django52": ("3.11", "Django~=5.2.0"), "py313-django61": ("3.13", "Django~=6.1.0")}
 NEWEST = "py313-django61"
@@ -61,23 +61,23 @@ class Call(NamedTuple):
     report: Path
 
 
-def call(row: str, database: str, arguments: Sequence[str], name: str) -> Call:
-    """Prepare one pytest call, measured by coverage on the newest row; ``name`` goes into the summary."""
+def call(row: str, database: str, arguments: Sequence[str], name: str, *, measured: bool = True) -> Call:
+    """Prepare one pytest call; ``name`` goes into the summary. ``measured`` is by coverage, on the newest row."""
     python = row_venv(row)
     report = DEV / "reports" / f"{row}-{name}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    measure = ["-m", "coverage", "run"] if row == NEWEST else []
+    measure = ["-m", "coverage", "run"] if measured and row == NEWEST else []
     pytest = [str(python), *measure, "-m", "pytest", f"--junit-xml={report}", *arguments]
     beside = [str(python), "-m", "tests.servers", database, "--durable", "--"]
     return Call(row, name, python, [*beside, *pytest], report)
 
 
-def alone(this: Call) -> Result:
-    """Run a call that has the machine for itself, and show what it prints as it comes."""
+def alone(this: Call, seconds: float | None = CALL_SECONDS) -> Result:
+    """Run a call that has the machine for itself, for so long at most, and show what it prints as it comes."""
     print(f"== {this.row} {this.name}", flush=True)
     started = time.monotonic()
-    return judge(this, run(this.command, environment(this.python)), time.monotonic() - started)
+    return judge(this, run(this.command, environment(this.python), seconds), time.monotonic() - started)
 
 
 def beside_others(calls: Sequence[Call]) -> list[Result]:

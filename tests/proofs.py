@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import django
 from django.db import connection
 
 
@@ -19,9 +21,17 @@ def dose(name: str, default: int) -> int:
 def note(proof: str, **figures: Any) -> None:
     """Add a line to the findings of ``proof``."""
     if folder := os.environ.get("PROOF_DIR"):
-        line = json.dumps({"proof": proof, "database": connection.vendor, **figures})
+        first = {"proof": proof, "database": connection.vendor, "versions": versions()}
+        line = json.dumps({**first, **figures})
         with Path(folder, f"{proof}.jsonl").open("a", encoding="utf-8") as findings:
             findings.write(f"{line}\n")
+
+
+def versions() -> str:
+    """Return what the proof ran on."""
+    server = ".".join(str(number) for number in connection.get_database_version())
+    python = f"Python {platform.python_version()}, Django {django.get_version()}"
+    return f"{connection.display_name} {server}, {python}"
 
 
 def milliseconds(seconds: list[float]) -> dict[str, float]:

@@ -282,7 +282,7 @@ def test_commands_of_dev_py_are_understood(monkeypatch: pytest.MonkeyPatch) -> N
     typed = {" ".join(command[1:]) for command, _ in CONSOLE if command[1] == "dev.py"}
     for page in PAGES:
         typed |= set(re.findall(r"`python3 (dev\.py[^`]*)`", page.read_text(encoding="utf-8")))
-    assert {line.split()[1] for line in typed} == {"demo", "serve", "test", "bench", "lint"}
+    assert {line.split()[1] for line in typed} == {"demo", "serve", "test", "bench", "prove", "lint"}
     for line in typed:
         monkeypatch.setattr(sys, "argv", line.split())
         _, rest = dev.parse()

@@ -25,10 +25,11 @@ from django_idempotency.exceptions import InProgress, StoreUnavailable
 from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Product
 from tests.conftest import Parallel
-
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.alone]
+from tests.proofs import note
 
 CROWD, ROUNDS = 32, int(os.environ.get("RACE_ROUNDS", "40"))
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600 + ROUNDS), pytest.mark.alone]
 
 
 class Watch:
@@ -113,6 +114,10 @@ def assert_one_effect_each(watch: Watch, answers: list[set[str]]) -> None:
         assert {answer for answer in found if not answer.startswith("-")} <= {last}
     effects = Counter(Product.objects.values_list("name", flat=True))
     assert effects == {f"k{turn}": 1 for turn in range(len(answers))}
+    if len(answers) > 1:
+        race = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split()[0]
+        ran = {"rounds": len(answers), "crowd": CROWD, "runs": watch.runs.total()}
+        note("races", race=race.removeprefix("test_"), **ran, duplicates=0, crowded=0)
 
 
 class ByThread(dict[str, Any]):

@@ -137,7 +137,9 @@ def test_task_that_is_killed_at_any_point_takes_effect_once(workers: None, tmp_p
     """One kill after the other; ``KILL_ROUNDS`` is how many."""
     customer, trace, waits = Customer(), tmp_path / "trace", []
     values(deliver_at(customer, "trace", f"trace {trace}"))
-    wait_for(lambda: trace.read_text().endswith("before the answer 1\n"))  # the worker reports the value first
+    wait_for(
+        lambda: trace.read_text().endswith("before the answer 1\n")
+    )  # the worker reports the value first
     points = trace.read_text().splitlines()
     numbers = spread(dose("KILL_ROUNDS", 1), len(points), 0)
     for done, number in enumerate(numbers, 1):

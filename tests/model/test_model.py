@@ -22,6 +22,7 @@ from tests.model.protocols import (
     Worlds,
 )
 from tests.model.world import Client, Record, World
+from tests.proofs import note
 
 pytestmark = pytest.mark.once
 
@@ -70,8 +71,12 @@ def report(
 ) -> None:
     counts = explore({kind: PROTOCOLS[kind] for kind in kinds}, clients, accidents)
     assert counts.states > 1000
+    protocols = " and ".join(sorted({*kinds}))
+    figures = {"clients": len(clients), "accidents": accidents, "violations": 0}
+    counted = {"states": counts.states, "transitions": counts.transitions, "retries": counts.retries}
+    note("explorer", protocol=protocols, **figures, **counted)
     with capsys.disabled():
-        title = f"{' and '.join(sorted({*kinds}))}, {len(clients)} clients, {accidents} accidents"
+        title = f"{protocols}, {len(clients)} clients, {accidents} accidents"
         print(
             f"\n{title}: {counts.states:,} states, {counts.transitions:,} transitions, {counts.retries} retries"
         )

@@ -1,0 +1,49 @@
+"""Keeps the operation's transaction in one piece while a project's code runs in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db.transaction import TransactionManagementError
+
+_ENDS = re.compile(
+    r"\s*(COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION"
+    r"|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b",
+    re.IGNORECASE,
+)
+# https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+_COMMITS_TACITLY = re.compile(
+    r"\s*(ALTER|RENAME|TRUNCATE|GRANT|REVOKE|LOCK\s+TABLES?|(CREATE|DROP)(?!\s+(OR\s+REPLACE\s+)?TEMPORARY\b))\b",
+    re.IGNORECASE,
+)
+_REFUSED = (
+    "{} would end the transaction that keeps the record and the effects together, so it was not sent: leave the end of"
+    " the transaction to django_idempotency, use atomic() for a part of it, and change tables elsewhere."
+)
+
+
+@contextmanager
+def kept_in_one_piece(connection: Any) -> Iterator[None]:
+    """Refuse SQL that ends the transaction: the view's writes would be committed without the record, or lost under it.
+
+    Django refuses ``commit()``, ``rollback()`` and ``set_autocommit()`` inside ``atomic()`` by itself, and sees no SQL.
+    MariaDB, MySQL and Oracle also commit before a statement that changes a table. Raises TransactionManagementError
+    from the call that sends such a statement; what a stored procedure does is not seen.
+    """
+    refused = [_ENDS] if connection.features.can_rollback_ddl else [_ENDS, _COMMITS_TACITLY]
+
+    def wrapper(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
+        for pattern in refused:
+            if isinstance(sql, str) and (match := pattern.match(sql)):
+                raise TransactionManagementError(_REFUSED.format(match[1].upper()))
+        return execute(sql, *rest)
+
+    connection.execute_wrappers.append(wrapper)
+    try:
+        yield
+    finally:
+        # Not the last one: the view may have put up a wrapper of its own that stays.
+        connection.execute_wrappers.remove(wrapper)

@@ -1,0 +1,166 @@
+"""`dev.py prove`: every proof in full, or in what fits into some minutes; the findings go into docs/proof.md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+from tests.machine import DEV, TOP, provide
+from tests.matrix import DATABASES, NEWEST, Result, alone, call, reason_against, row_venv, skipped
+
+FINDINGS = DEV / "proof"
+PAGE = TOP / "docs" / "proof.md"
+BEGIN, END = "<!-- dev.py prove writes from here -->\n", "<!-- to here -->"
+SERVERS = ("postgres", "mariadb")
+
+
+class Part(NamedTuple):
+    """A proof: its tests, the variable that is its dose, the full dose, and what a unit of it takes on all databases.
+
+    `share` is its part of the time when that is limited; one without a variable always runs whole.
+    """
+
+    name: str
+    tests: tuple[str, ...]
+    variable: str = ""
+    full: int = 0
+    seconds: float = 0.0
+    share: int = 0
+    databases: Sequence[str] = DATABASES
+
+    def dose(self, minutes: float | None) -> int:
+        """Give the dose that fits into this proof's share of some minutes, and no more than the full one."""
+        if minutes is None or not self.variable:
+            return self.full
+        own = minutes * 60 * self.share / sum(part.share for part in PARTS)
+        return max(1, min(self.full, int(own / self.seconds)))
+
+
+PARTS = (
+    Part("explorer", ("tests/model",), databases=("sqlite",)),
+    Part("races", ("tests/test_races.py",), "RACE_ROUNDS", 10_000, 0.35, 4),
+    Part("cuts", ("tests/doors/test_cuts.py",), "CUT_ROUNDS", 500, 0.18, 3, SERVERS),
+    Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.3, 2, SERVERS),
+    Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 3.3, 5),
+    Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 90.0, 8),
+    Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """One proof on one database: how much of it, and what came of it."""
+
+    part: Part
+    dose: int
+    result: Result
+
+
+def prove(minutes: float | None) -> int:
+    """Run every proof, write the page, and give the number of runs that failed."""
+    shutil.rmtree(FINDINGS, ignore_errors=True)
+    FINDINGS.mkdir(parents=True)
+    os.environ["PROOF_DIR"] = str(FINDINGS)
+    runs = [run(part, database, minutes) for part in PARTS for database in part.databases]
+    text = PAGE.read_text(encoding="utf-8")
+    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
+    PAGE.write_text(f"{head}{BEGIN}\n{figures(runs, minutes)}\n{END}{tail}", encoding="utf-8")
+    failed = [entry for entry in runs if verdict(entry.result) != "passed"]
+    for entry in failed:
+        print(f"{entry.part.name} on {entry.result.database}: {verdict(entry.result)}")
+    return len(failed)
+
+
+def run(part: Part, database: str, minutes: float | None) -> Run:
+    """Run a proof on a database, as long as it takes."""
+    dose = part.dose(minutes)
+    if part.variable:
+        os.environ[part.variable] = str(dose)
+    reason = reason_against(row_venv, NEWEST) or reason_against(provide, database)
+    if reason:
+        return Run(part, dose, skipped(NEWEST, database, reason))
+    started = time.monotonic()
+    name = f"{part.name}-{database}"
+    result = alone(call(NEWEST, database, part.tests, name, measured=False), seconds=None)
+    return Run(part, dose, result._replace(database=database, seconds=time.monotonic() - started))
+
+
+def verdict(result: Result) -> str:
+    """Say in a word or two what came of a run."""
+    if result.note:
+        return result.note
+    failed = result.failed + result.errors
+    return f"{failed} FAILED" if failed else "passed"
+
+
+def figures(runs: Sequence[Run], minutes: float | None) -> str:
+    """Give what is written into the page: what ran, and a table of each proof's findings."""
+    lines = [line for part in PARTS for line in findings(part.name)]
+    given = "the full dose" if minutes is None else f"a dose cut down to about {minutes:g} minutes"
+    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    versions = sorted({line["versions"] for line in lines})
+    parts = [f"Measured on {today}, {given}, on {os.cpu_count()} cores.", *(f"- {each}" for each in versions)]
+    parts += ["", "### What ran", "", table(ran(entry) for entry in runs)]
+    for part in PARTS:
+        found = findings(part.name)
+        rows = per_database(found) if part.name == "kills" else [shown(line) for line in found]
+        parts += ["", f"### Findings: {part.name}", "", table(rows) if rows else "None: see what ran."]
+    return "\n".join(parts) + "\n"
+
+
+def ran(entry: Run) -> dict[str, Any]:
+    """Give the row of a run."""
+    part, result = entry.part, entry.result
+    doses = {"dose": "whole", "full dose": "whole"}
+    if part.variable:
+        doses = {"dose": f"`{part.variable}={entry.dose}`", "full dose": f"{part.full:,}"}
+    tests, seconds = result.passed + result.failed + result.errors, round(result.seconds)
+    first = {"proof": part.name, "database": result.database, **doses}
+    return {**first, "result": verdict(result), "tests": tests, "seconds": seconds}
+
+
+def findings(name: str) -> list[dict[str, Any]]:
+    """Read what a proof noted."""
+    file = FINDINGS / f"{name}.jsonl"
+    return (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    )
+
+
+def shown(line: dict[str, Any]) -> dict[str, Any]:
+    """Give a finding as a row."""
+    return {name: value for name, value in line.items() if name not in ("proof", "versions")}
+
+
+def per_database(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give one row for all doors of a database."""
+    rows = []
+    for database in dict.fromkeys(line["database"] for line in lines):
+        own = [line for line in lines if line["database"] == database]
+        row = {"database": database, "doors": len(own)}
+        row |= {
+            name: sum(line[name] for line in own) for name in ("kills", "points", "hit", "duplicates", "lost")
+        }
+        row["median_ms"] = median(line["median_ms"] for line in own)
+        rows.append({**row, "longest_ms": max(line["longest_ms"] for line in own)})
+    return rows  # fmt: skip
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """Give a table in Markdown."""
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, ["---"] * len(names), *([cell(row.get(name, "")) for name in names] for row in rows)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def cell(value: Any) -> str:
+    """Give a value as text: numbers with thousands apart, counts of answers in a row."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {count:,}" for name, count in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)

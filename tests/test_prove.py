@@ -1,0 +1,94 @@
+"""`dev.py prove`: the doses, and the page that says what ran and what did not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import prove
+from tests.matrix import Result
+from tests.proofs import dose, milliseconds, note
+
+pytestmark = pytest.mark.once
+
+KILL = {"kills": 3, "points": 20, "hit": 3, "duplicates": 0, "lost": 0, "median_ms": 2.0, "longest_ms": 5.0}
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Prove nothing, and write what was noted into a page of the test's own."""
+    page = tmp_path / "proof.md"
+    page.write_text(f"Head\n{prove.BEGIN}old\n{prove.END}\nTail\n", encoding="utf-8")
+    monkeypatch.setattr(prove, "PAGE", page)
+    monkeypatch.setattr(prove, "FINDINGS", tmp_path / "findings")
+    monkeypatch.setattr(prove, "reason_against", lambda *args: "")
+    for variable in ("PROOF_DIR", *(part.variable for part in prove.PARTS if part.variable)):
+        monkeypatch.setenv(variable, "")
+    return page
+
+
+def proving(monkeypatch: pytest.MonkeyPatch, **result: Any) -> int:
+    """Run every proof; each has done what the tests of the kills do."""
+
+    def call(row: str, database: str, *args: Any, **options: Any) -> Result:
+        for door in ("mixin", "command"):
+            note("kills", door=door, **KILL)
+        return Result(row, database, **result)
+
+    monkeypatch.setattr(prove, "call", call)
+    return prove.prove(12)
+
+
+def test_page_says_what_ran_and_keeps_its_own_words(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert proving(monkeypatch, passed=4) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"Head\n{prove.BEGIN}")
+    assert text.endswith(f"{prove.END}\nTail\n")
+    assert "old" not in text
+    assert "a dose cut down to about 12 minutes" in text
+    assert "| explorer | sqlite | whole | whole | passed | 4 |" in text
+    assert "| races | mariadb | `RACE_ROUNDS=" in text
+    runs = sum(len(part.databases) for part in prove.PARTS)
+    assert f"| {2 * runs} | {6 * runs} | {40 * runs} |" in text, "the doors are added up"
+    assert text.count("None: see what ran.") == len(prove.PARTS) - 1
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [({"failed": 1, "passed": 3}, "1 FAILED"), ({"note": "SKIPPED: no server"}, "SKIPPED")],
+)
+def test_run_that_did_not_pass_is_said_and_counted(
+    result: dict[str, Any], words: str, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert proving(monkeypatch, **result) == sum(len(part.databases) for part in prove.PARTS)
+    assert words in page.read_text(encoding="utf-8")
+
+
+def test_dose_grows_with_the_time_up_to_the_full_one() -> None:
+    for part in prove.PARTS:
+        doses = [part.dose(minutes) for minutes in (0.1, 10, 1_000_000)]
+        assert doses == sorted(doses)
+        assert doses[-1] == part.dose(None) == part.full
+        assert doses[0] >= 1 or not part.variable
+
+
+def test_dose_of_each_change_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("A_DOSE", raising=False)
+    assert dose("A_DOSE", 7) == 7
+    monkeypatch.setenv("A_DOSE", "9")
+    assert dose("A_DOSE", 7) == 9
+
+
+def test_finding_is_noted_only_where_somebody_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROOF_DIR", raising=False)
+    note("cuts", cuts=1)
+    monkeypatch.setenv("PROOF_DIR", str(tmp_path))
+    note("cuts", cuts=2, **milliseconds([0.001, 0.002, 0.009]))
+    (line,) = (tmp_path / "cuts.jsonl").read_text(encoding="utf-8").splitlines()
+    found = json.loads(line)
+    assert (found["cuts"], found["median_ms"], found["longest_ms"]) == (2, 2.0, 9.0)
