@@ -135,6 +135,7 @@ class Purger:
 
 @contextmanager
 def purger() -> Iterator[Purger]:
+    """Start a purger, and end it by the end of its input."""
     command = [sys.executable, "-m", "benchmarks.purge", "--worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Purger(process)
