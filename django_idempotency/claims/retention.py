@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from django_idempotency import replay_cache
+from django_idempotency.claims.lookups import by_primary_key
 from django_idempotency.models import IdempotencyHour, IdempotencyRecord, IdempotencyRecordQuerySet
 from django_idempotency.signals import purged
 
@@ -72,7 +73,8 @@ def purge_expired(
         deleted, batches = deleted + count, batches + bool(count)
         if count < size:
             return PurgeResult(deleted, batches, finished=True)
-        time.sleep(limits.pause)
+        if limits.pause:
+            time.sleep(limits.pause)
     return PurgeResult(deleted, batches, finished=not expired.exists())
 
 
@@ -146,7 +148,7 @@ def _change(
     with transaction.atomic(using=records.db):
         free = _lock_free(wanted, ids)
         replay_cache.forget(free, records.db)
-        for part in _by_id(records, free):
+        for part in _one_by_one(records, free):
             change(part)
     return free
 
@@ -168,7 +170,8 @@ def _unlocked(records: IdempotencyRecordQuerySet) -> IdempotencyRecordQuerySet:
 def _delete(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> int:
     """Delete those of ``records`` that have these ids, tell how many, and send ``purged`` once that is committed."""
     label = IdempotencyRecord._meta.label
-    count = sum(part.delete()[1].get(label, 0) for part in _by_id(records, ids))
+    with by_primary_key(records.db):
+        count = _by_id(records, ids).delete()[1].get(label, 0)
     if count:
         using = records.db
         transaction.on_commit(
@@ -177,17 +180,24 @@ def _delete(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> int:
     return count
 
 
-def _by_id(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> Iterator[IdempotencyRecordQuerySet]:
-    """Split the ``records`` with these ids, which we have locked if we can, into queries that touch no other row.
+def _by_id(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> IdempotencyRecordQuerySet:
+    """Return the ``records`` with these ids, which we have locked if we can.
 
-    MariaDB answers an IN over many of a table's rows, or a date beside the id, by a scan, and a scanning DELETE waits
-    for another's lock on a row that it does not want (seen): one look-up by primary key per record does not.
+    On MariaDB without the date that says which: beside an id it is answered by a scan, which waits for others' locks.
     """
-    if connections[records.db].vendor != "mysql":
-        yield records.filter(id__in=ids)
-        return
-    chosen = IdempotencyRecord.objects.using(records.db) if _can_skip(records.db) else records
-    yield from (chosen.filter(id=record_id) for record_id in ids)
+    if connections[records.db].vendor == "mysql" and _can_skip(records.db):
+        records = IdempotencyRecord.objects.using(records.db)
+    return records.filter(id__in=ids)
+
+
+def _one_by_one(
+    records: IdempotencyRecordQuerySet, ids: Collection[UUID]
+) -> Iterator[IdempotencyRecordQuerySet]:
+    """Split the ``records`` with these ids into queries whose UPDATE touches no other row, on MariaDB too."""
+    if connections[records.db].vendor == "mysql":
+        yield from (_by_id(records, [record_id]) for record_id in ids)
+    else:
+        yield _by_id(records, ids)
 
 
 def _next_size(limits: PurgeLimits, deleted: int, started: float) -> int:

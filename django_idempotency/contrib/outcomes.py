@@ -14,7 +14,7 @@ from django_idempotency.signals import completed, rejected, released, replayed
 
 @dataclass(frozen=True)
 class Event:
-    """One keyed call: ``completed``, ``released``, ``replayed``, or the code of its refusal (``in-progress`` …).
+    """One keyed call: ``completed``, ``released``, ``replayed``, or the code of its refusal.
 
     ``view`` is the route as the URLconf has it, or the scope of a function, so there are as many as a project has.
     ``waited`` is in seconds; None where nobody can have waited.
