@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import AsyncRequestFactory, RequestFactory, override_settings
+from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 from django.test.client import encode_multipart
 
 from django_idempotency.bodies import Restart, multipart_payload, read_payload, rewind
 from django_idempotency.core.fingerprints import Part, canonical_multipart
+from django_idempotency.core.payloads import Redactor
+from django_idempotency.models import IdempotencyRecord
 
 pytestmark = pytest.mark.once
 
@@ -225,3 +227,22 @@ def test_body_that_should_be_redacted_and_cannot_be_read_is_not_kept(kind: str, 
     payload = read_payload(post(body, kind))
     assert payload.kept is None
     assert payload.digest != read_payload(post(body + b" ", kind)).digest
+
+
+@pytest.mark.parametrize("path", ["/echo/", "/upload/"])
+@pytest.mark.django_db(transaction=True)
+def test_payload_is_redacted_when_a_claim_writes_it_and_not_for_a_replay(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    hides = Redactor.hides
+    monkeypatch.setattr(Redactor, "hides", lambda self, name: asked.append(name) or hides(self, name))
+    client = Client(headers={"Idempotency-Key": "k"})
+    for _ in range(2):
+        if path == "/echo/":
+            answer = client.post(path, b'{"note":"n"}', content_type="application/json")
+        else:
+            answer = client.post(path, {"note": "n"})
+        assert answer.status_code == 201
+    assert asked == ["note"]
+    assert b"note" in bytes(IdempotencyRecord.objects.get().request_payload or b"")

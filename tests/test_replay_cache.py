@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
+from django.test import Client
 from django.utils import timezone
 
 from django_idempotency import replay_cache
@@ -24,7 +25,8 @@ from django_idempotency.models import IdempotencyRecord
 from tests import servers
 from tests.caching import BACKENDS, Inside, is_replay, send, use
 from tests.conftest import Parallel
-from tests.views import effect, effects
+from tests.factories import UserFactory
+from tests.views import OwnedView, effect, effects
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
@@ -193,6 +195,33 @@ def test_databases_with_one_alias_do_not_meet(inside: Inside, monkeypatch: pytes
     (name,) = inside.names()
     assert operation.id.hex in name.decode()
     assert replay_cache._name(operation.id, "default") not in name.decode()
+
+
+def test_object_permission_is_asked_again_before_a_hit(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, client = UserFactory(), Client(headers={"Idempotency-Key": "k"})
+    client.force_login(user)
+    monkeypatch.setattr(OwnedView, "owners", {7: user.pk})
+    answers = [client.post("/owned/7/", b"{}", content_type="application/json") for _ in range(2)]
+    assert [(answer.status_code, is_replay(answer)) for answer in answers] == [(201, False), (201, True)]
+    monkeypatch.setattr(OwnedView, "owners", {})
+    refused = client.post("/owned/7/", b"{}", content_type="application/json")
+    assert refused.status_code == 403
+    assert answers[0].content not in refused.content
+
+
+@pytest.mark.parametrize(("alias", "backend"), [("elsewhere", ""), ("odd", "filebased.FileBasedCache")])
+def test_alias_that_cannot_be_used_is_an_error_in_the_log_and_the_database_answers(
+    settings: Any, caplog: pytest.LogCaptureFixture, alias: str, backend: str
+) -> None:
+    if backend:
+        settings.CACHES = {**settings.CACHES, alias: {"BACKEND": f"django.core.cache.backends.{backend}"}}
+    settings.IDEMPOTENCY = {"CACHE": alias}
+    first, _ = send()
+    assert send()[0].content == first.content
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "run manage.py check" in caplog.text
 
 
 # Encryption and forgery

@@ -1,0 +1,57 @@
+"""The look-up that every keyed request makes."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models.sql.compiler import SQLCompiler
+from django.test.utils import CaptureQueriesContext
+
+from django_idempotency.claims.reads import find_record, read_on
+from django_idempotency.models import IdempotencyRecord
+from tests.conftest import Parallel
+from tests.factories import IdempotencyRecordFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_record_is_what_the_orm_reads_and_its_payload_comes_later() -> None:
+    record = IdempotencyRecordFactory(
+        completed=True, request_payload=b"payload", response_headers=[["A", "ä"]]
+    )
+    found, expected = find_record(record.id, "default"), IdempotencyRecord.objects.get(pk=record.pk)
+    assert found is not None
+    names = [field.attname for field in IdempotencyRecord._meta.concrete_fields]
+    assert found.get_deferred_fields() == {"request_payload"}
+    values = [[getattr(each, name) for name in names] for each in (found, expected)]
+    plain = [[bytes(value) if isinstance(value, memoryview) else value for value in each] for each in values]
+    assert plain[0] == plain[1]
+    assert found._state.db == "default"
+    assert not found._state.adding
+
+
+def test_unknown_id_is_none() -> None:
+    assert find_record(uuid.uuid4(), "default") is None
+
+
+def test_second_look_up_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = IdempotencyRecordFactory(completed=True)
+    find_record(record.id, "default")
+
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("it was compiled again")
+
+    monkeypatch.setattr(SQLCompiler, "as_sql", compiled)
+    with CaptureQueriesContext(connection) as captured:
+        found = find_record(record.id, "default")
+    assert found is not None
+    assert found.id == record.id
+    assert len(captured) == 1
+
+
+def test_each_connection_keeps_its_own(parallel: Parallel) -> None:
+    assert read_on("default") is read_on("default")
+    assert parallel.call(read_on, "default") is not read_on("default")
