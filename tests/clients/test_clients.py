@@ -1,7 +1,8 @@
 """SDKs that nobody here wrote, on a live server, with every accident on the way: one effect, and the first answer.
 
 The table that this prints is the one in docs/guide/clients.md. What a client does on a fault is its own affair,
-whatever the database: all of it is tried on PostgreSQL, and one client on the others; ``EVERY_CLIENT=1`` tries all everywhere.
+whatever the database: all of it is tried on PostgreSQL, and one client on the others; ``EVERY_CLIENT=1`` tries all
+everywhere.
 """
 
 from __future__ import annotations
