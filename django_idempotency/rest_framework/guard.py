@@ -31,9 +31,8 @@ from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks
 from django_idempotency.rest_framework.pages import is_for_a_page
 from django_idempotency.rest_framework.payloads import payload_of
 
-if (
-    TYPE_CHECKING
-):  # whose import loads DEFAULT_RENDERER_CLASSES: the browsable API's comes here before it is done
+# The import of DRF's views loads DEFAULT_RENDERER_CLASSES, and our renderer comes here before that is done.
+if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 

@@ -11,9 +11,9 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from django_idempotency.conf import conf
-from django_idempotency.http import is_form, is_stored, raw_key
+from django_idempotency.http import is_stored, raw_key
 from django_idempotency.options import Options
-from django_idempotency.rest_framework.pages import page_key
+from django_idempotency.rest_framework.pages import may_come_from_a_page, page_key
 from django_idempotency.rest_framework.payloads import payload_of
 from django_idempotency.scopes import ANONYMOUS, user_principal
 
@@ -92,7 +92,7 @@ def may_be_keyed(hooks: IdempotencyHooks, request: HttpRequest) -> bool:
         return False
     if conf.prefer(hooks.idempotency_required, "REQUIRED") or raw_key(request) is not None:
         return True
-    return is_form(request) or finds_keys(hooks)
+    return may_come_from_a_page(request) or finds_keys(hooks)
 
 
 def finds_keys(hooks: IdempotencyHooks) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 
@@ -18,6 +19,11 @@ class PageRenderer:
 def is_for_a_page(request: Request) -> bool:
     """Tell whether the answer is shown on such a page: then a person waits for it."""
     return isinstance(getattr(request, "accepted_renderer", None), PageRenderer)
+
+
+def may_come_from_a_page(request: HttpRequest) -> bool:
+    """Tell whether a request is a form whose sender takes a page, before DRF has looked at either."""
+    return is_form(request) and "text/html" in request.META.get("HTTP_ACCEPT", "")
 
 
 def page_key(request: Request) -> str | None:
