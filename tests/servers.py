@@ -225,8 +225,13 @@ def _running(
 
 
 def crash(folder: Path) -> None:
-    """Kill the server in this folder and every process of it with SIGKILL, as the loss of its machine would."""
+    """Kill the server in this folder and every process of it with SIGKILL, as the loss of its machine would.
+
+    Raises ServerFailed when one of them does not end.
+    """
     parent = int((folder / "server.pid").read_text(encoding="ascii"))
+    # Stopped first: a child that is born after the list was read would keep PostgreSQL's shared memory in use.
+    os.kill(parent, signal.SIGSTOP)
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
     for pid in (parent, *map(int, children)):
         with contextlib.suppress(ProcessLookupError):
@@ -234,6 +239,18 @@ def crash(folder: Path) -> None:
     # PostgreSQL takes a dead process that nobody has waited for as the owner of its lock file.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(parent, 0)
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(_runs(int(child)) for child in children):
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"of {children} some have not ended")
+        time.sleep(0.001)
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a process is there and has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 @contextlib.contextmanager

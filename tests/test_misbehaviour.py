@@ -242,6 +242,7 @@ def test_second_database_is_outside_the_transaction(other: str) -> None:
     assert Product.objects.using(other).count() == 2
 
 
+@pytest.mark.once
 @pytest.mark.processes
 def test_worker_that_gunicorn_ends_for_its_slowness_leaves_nothing(
     tmp_path: Path, parallel: Parallel
