@@ -172,7 +172,7 @@ def together(one: Purger, two: Purger, rows: int) -> tuple[list[float], list[flo
 
 
 def latencies(one: Purger, rows: int, requests: int) -> dict[str, list[float]]:
-    """Return the milliseconds of protected requests in turns: without a purge, beside one, and beside one that rests."""
+    """Return the milliseconds of protected requests in turns: without a purge, beside one, beside one that rests."""
     client = Client(headers={"Authorization": f"Token {Token.objects.get().key}"})
     body = f'{{"product": {Product.objects.get().pk}, "quantity": 1}}'
     found: dict[str, list[float]] = {"quiet": [], "ours": [], "gentle": []}
