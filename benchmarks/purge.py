@@ -98,13 +98,18 @@ def ours(rows: int) -> int:
     return purge_expired("default", PurgeLimits(BATCH, max_rows=rows)).deleted
 
 
+def gentle(rows: int) -> int:
+    """Delete so many with ``--sleep 0.05``."""
+    return purge_expired("default", PurgeLimits(BATCH, max_rows=rows, pause=0.05)).deleted
+
+
 def work() -> None:
     """Do what standard input says, and tell the seconds and the records: a purger's process."""
     connection.ensure_connection()
     for line in sys.stdin:
         name, rows = line.split()
         started = time.perf_counter()
-        deleted = {"ours": ours, "plain": plain}[name](int(rows))
+        deleted = {"ours": ours, "plain": plain, "gentle": gentle}[name](int(rows))
         print(time.perf_counter() - started, deleted, flush=True)
 
 
@@ -166,12 +171,11 @@ def together(one: Purger, two: Purger, rows: int) -> tuple[list[float], list[flo
     return alone, shared
 
 
-def latencies(one: Purger, rows: int, requests: int) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of protected requests without a purge, and beside one, in turns."""
+def latencies(one: Purger, rows: int, requests: int) -> dict[str, list[float]]:
+    """Return the milliseconds of protected requests in turns: without a purge, beside one, beside one that rests."""
     client = Client(headers={"Authorization": f"Token {Token.objects.get().key}"})
     body = f'{{"product": {Product.objects.get().pk}, "quantity": 1}}'
-    quiet: list[float] = []
-    beside: list[float] = []
+    found: dict[str, list[float]] = {"quiet": [], "ours": [], "gentle": []}
     number = iter(range(10**9))
 
     def send(found: list[float]) -> None:
@@ -184,14 +188,15 @@ def latencies(one: Purger, rows: int, requests: int) -> tuple[list[float], list[
     for _ in range(20):
         send([])
     for _ in range(ROUNDS):
-        one.start("ours", rows)
-        before = len(beside)
-        while len(beside) - before < requests and not one.has_result():
-            send(beside)
-        one.result()
-        while len(quiet) < len(beside):
-            send(quiet)
-    return quiet, beside
+        for name in ("ours", "gentle"):
+            one.start(name, rows)
+            begun = len(found[name])
+            while len(found[name]) - begun < requests and not one.has_result():
+                send(found[name])
+            one.result()
+        while len(found["quiet"]) < len(found["ours"]):
+            send(found["quiet"])
+    return found
 
 
 def shown(values: list[float], form: str = ",.0f") -> str:
@@ -214,7 +219,7 @@ def measure(records: int, requests: int) -> None:
     )
     with ExitStack() as processes:
         one, two = (processes.enter_context(purger()) for _ in "12")
-        part = expired // 15 // BATCH * BATCH
+        part = expired // 18 // BATCH * BATCH
         found = speeds(one, part)
         ratio = statistics.median(found["ours"]) / statistics.median(found["plain"])
         print(
@@ -227,11 +232,11 @@ def measure(records: int, requests: int) -> None:
             f" ratio {statistics.median(shared) / statistics.median(alone):.2f}",
             flush=True,
         )
-        quiet, beside = latencies(one, part, requests)
-        ratio = statistics.median(beside) / statistics.median(quiet)
+        found = latencies(one, part, requests)
+        quiet, *beside = (statistics.median(found[name]) for name in ("quiet", "ours", "gentle"))
         print(
-            f"ms of {len(quiet)} requests: quiet {statistics.median(quiet):.2f}, beside a purge"
-            f" {statistics.median(beside):.2f}; ratio {ratio:.2f}",
+            f"ms of {len(found['quiet'])} requests: quiet {quiet:.2f}; beside a purge {beside[0]:.2f}, ratio"
+            f" {beside[0] / quiet:.2f}; with --sleep 0.05 {beside[1]:.2f}, ratio {beside[1] / quiet:.2f}",
             flush=True,
         )
     purge_expired("default", PurgeLimits(BATCH))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -173,8 +174,35 @@ def test_purge_locks_and_skips_in_one_statement() -> None:
     IdempotencyRecordFactory(expired=True)
     with CaptureQueriesContext(connection) as queries:
         purge()
-    (select,) = (query["sql"] for query in queries if query["sql"].startswith("SELECT"))
-    assert "FOR UPDATE SKIP LOCKED" in select
+    (locking,) = (query["sql"] for query in queries if "FOR UPDATE SKIP LOCKED" in query["sql"])
+    (delete,) = (
+        each["sql"]
+        for each in queries
+        if each["sql"].startswith("DELETE") and IdempotencyRecord._meta.db_table in each["sql"]
+    )
+    if connection.vendor == "postgresql":
+        assert locking == delete
+        assert "= ANY (ARRAY(SELECT" in delete
+    else:
+        assert "STRAIGHT_JOIN" in delete
+
+
+def test_purge_tells_a_project_that_listens_of_each_record() -> None:
+    """Django then reads the records first, and deletes them by their ids."""
+    told: list[Any] = []
+
+    def listen(instance: IdempotencyRecord, **kwargs: Any) -> None:
+        told.append(instance.pk)
+
+    gone = {record.pk for record in IdempotencyRecordFactory.create_batch(3, expired=True)}
+    IdempotencyRecordFactory()
+    pre_delete.connect(listen, sender=IdempotencyRecord)
+    try:
+        assert purge(2) == PurgeResult(3, 2, finished=True)
+    finally:
+        pre_delete.disconnect(listen, sender=IdempotencyRecord)
+    assert set(told) == gone
+    assert records().count() == 1
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _size_tile(using: str) -> Tile:
         if connections[using].vendor == "sqlite"
         else gettext("table and indexes")
     )
-    return Tile(_("Kept on disk"), str(filesizeformat(bytes_kept(using))), note, "?")
+    return Tile(_("Kept on disk"), filesizeformat(bytes_kept(using)).replace("\xa0", " "), note, "?")
 
 
 def _query(**parameters: str) -> str:

@@ -81,8 +81,9 @@ def purge_expired(
 def delete_batch(records: IdempotencyRecordQuerySet, size: int) -> int:
     """Delete up to ``size`` of ``records``, oldest expiry first, in one transaction, without waiting for any lock."""
     with transaction.atomic(using=records.db):
-        ids = list(_unlocked(records).order_by("expires_at").values_list("id", flat=True)[:size])
-        return _delete(records, ids)
+        chosen = _unlocked(records).order_by("expires_at").values_list("id", flat=True)[:size]
+        # PostgreSQL locks and deletes in one statement; others cannot, or wait.
+        return _delete(records, chosen if connections[records.db].vendor == "postgresql" else list(chosen))
 
 
 def expire_now(records: IdempotencyRecordQuerySet, ids: Iterable[UUID]) -> set[UUID]:
@@ -183,9 +184,9 @@ def _delete(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> int:
 def _by_id(records: IdempotencyRecordQuerySet, ids: Collection[UUID]) -> IdempotencyRecordQuerySet:
     """Return the ``records`` with these ids, which we have locked if we can.
 
-    On MariaDB without the date that says which: beside an id it is answered by a scan, which waits for others' locks.
+    Then without the date that says which: beside an id MariaDB answers it by a scan, which waits for others' locks.
     """
-    if connections[records.db].vendor == "mysql" and _can_skip(records.db):
+    if _can_skip(records.db):
         records = IdempotencyRecord.objects.using(records.db)
     return records.filter(id__in=ids)
 
