@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -68,8 +68,8 @@ def fill(records: int) -> None:
         "completed_at": expiry, "expires_at": expiry,
         "attempt": "1", "replays": "0", "last_replayed_at": "NULL",
     }  # fmt: skip
-    quote = connection.ops.quote_name
-    names = [field.column for field in IdempotencyRecord._meta.local_concrete_fields]
+    quote: Callable[[Any], str] = connection.ops.quote_name
+    names = [str(field.column) for field in IdempotencyRecord._meta.local_concrete_fields]
     columns = ", ".join(values[name] for name in names)
     with connection.cursor() as cursor:
         if vendor == "mysql":
@@ -130,6 +130,7 @@ class Purger:
         return float(seconds), int(deleted)
 
     def has_result(self) -> bool:
+        assert self.process.stdout
         return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def rate(self, name: str, rows: int) -> float:
