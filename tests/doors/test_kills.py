@@ -1,7 +1,7 @@
 """Every door × every point before and after a step, with real processes and SIGKILL, on this run's database.
 
-The first request of a door lists its points; then a process is killed at one after the other. 40 kills are the dose
-for each change, spread over doors and points; ``KILL_ROUNDS=1000`` gives each door as many.
+The first request of a door lists its points; then a process is killed at one after the other. About 40 kills are
+the dose for each change, spread over doors and points; ``KILL_ROUNDS=1000`` gives each door as many.
 """
 
 from __future__ import annotations
