@@ -39,6 +39,7 @@ def proving(monkeypatch: pytest.MonkeyPatch, **result: Any) -> int:
         return Result(row, database, **result)
 
     monkeypatch.setattr(prove, "call", call)
+    monkeypatch.setattr(prove, "alone", lambda result, **options: result)
     return prove.prove(12)
 
 
