@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from django.db import Error, connections, transaction
@@ -21,6 +19,7 @@ from django_idempotency.exceptions import IdempotencyError, InProgress, StoreUna
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.patience import Patience
 from django_idempotency.signals import claimed, completed, rejected, released, replayed
+from django_idempotency.stages import Repeat, RolledBack, Stage
 from django_idempotency.transactions import kept_in_one_piece
 
 T = TypeVar("T")
@@ -51,28 +50,6 @@ class Work(Protocol[T]):
         """Turn what ``run`` raised into an answer, in a transaction that holds none of its writes; or raise."""
 
 
-class _RolledBack(Exception):
-    """Leaves the transaction without a commit, and says why: an outcome not to store as it is, or an error."""
-
-    def __init__(self, outcome: Outcome[Any] | None = None, error: Exception | None = None) -> None:
-        self.outcome = outcome
-        self.error = error
-
-
-class _Repeat(Exception):
-    """The transaction is undone and the operation may run again."""
-
-
-@dataclass
-class _Stage:
-    """How far a transaction got: what its failure means depends on it."""
-
-    begun_at: float = field(default_factory=time.time)
-    claim: Claim | None = None
-    outcome: Outcome[Any] | None = None
-    committed: bool = False
-
-
 def execute(
     operation: Operation,
     work: Work[T],
@@ -100,7 +77,7 @@ def execute(
     except IdempotencyError as error:
         rejected.send_robust(IdempotencyRecord, error=error, waited=execution.patience.waited, **told)
         raise
-    except _RolledBack as left:
+    except RolledBack as left:
         failure = left.error
     else:
         if isinstance(result, Snapshot):
@@ -137,7 +114,7 @@ class _Execution(Generic[T]):
         for _ in range(1 if self.nested else conf.RETRIES + 1):
             try:
                 return self._stored() or self._run()
-            except _Repeat as repeat:
+            except Repeat as repeat:
                 cause = repeat.__cause__
         if self.nested and isinstance(cause, Error):
             raise cause
@@ -147,26 +124,26 @@ class _Execution(Generic[T]):
         try:
             return self.claims.prepare(self.operation)
         except Error as error:
-            raise self._meaning(error, _Stage()) from error
+            raise self._meaning(error, Stage()) from error
 
     def _run(self) -> Outcome[T] | Snapshot:
         try:
             return self._transaction(self._announced_run)
-        except _RolledBack as left:
+        except RolledBack as left:
             if left.error is None:
                 return self._not_committed(left.outcome)
             error = left.error
         if is_connection_lost(error):
             raise StoreUnavailable(_LOST, outcome_unknown=True) from error
         if is_repeatable(error):
-            raise _Repeat from error
+            raise Repeat from error
         return self._refuse(error)
 
     def _refuse(self, error: Exception) -> Outcome[T] | Snapshot:
         """Answer what the view raised in a transaction of its own, since the view's writes are gone with the first."""
         try:
             result = self._transaction(lambda claim: self.work.refuse(claim, error))
-        except _RolledBack as left:
+        except RolledBack as left:
             if left.error is None:
                 return self._not_committed(left.outcome)
             self._released()
@@ -187,7 +164,7 @@ class _Execution(Generic[T]):
         return outcome
 
     def _transaction(self, call: Callable[[Claim], Outcome[T]]) -> Outcome[T] | Snapshot:
-        stage = _Stage()
+        stage = Stage()
         early, self.early = self.early, None
         try:
             with early or transaction.atomic(using=self.using):
@@ -201,7 +178,7 @@ class _Execution(Generic[T]):
                     stage.outcome = outcome = _called(call, held)
                 self._complete(held, outcome)
         except ClaimLost as lost:
-            raise _Repeat from lost
+            raise Repeat from lost
         except Error as error:
             raise self._meaning(error, stage) from error
         return outcome
@@ -220,27 +197,27 @@ class _Execution(Generic[T]):
 
     def _complete(self, claim: Claim, outcome: Outcome[T]) -> None:
         if outcome.snapshot is None:
-            raise _RolledBack(outcome)
+            raise RolledBack(outcome)
         if transaction.get_rollback(using=self.using):
             raise self._marked(outcome, outcome.snapshot.status)
         self.claims.complete(claim, outcome.snapshot)
 
-    def _marked(self, outcome: Outcome[T], status: int) -> _RolledBack:
+    def _marked(self, outcome: Outcome[T], status: int) -> RolledBack:
         """Return what becomes of an answer whose writes are marked for roll-back: no success is stored without them."""
         swallowed: Exception | None = self._connection.rollback_exc
         if swallowed is not None and (is_repeatable(swallowed) or is_connection_lost(swallowed)):
-            return _RolledBack(error=swallowed)
+            return RolledBack(error=swallowed)
         if self._connection.closed_in_transaction:
-            return _RolledBack(error=transaction.TransactionManagementError(_CLOSED))
+            return RolledBack(error=transaction.TransactionManagementError(_CLOSED))
         if status >= 400:
-            return _RolledBack(outcome)
+            return RolledBack(outcome)
         if swallowed is None:  # set_rollback() on purpose, as a dry run does
-            return _RolledBack(Outcome(outcome.answer, None))
+            return RolledBack(Outcome(outcome.answer, None))
         error = transaction.TransactionManagementError(_SWALLOWED)
         error.__cause__ = swallowed
-        return _RolledBack(error=error)
+        return RolledBack(error=error)
 
-    def _committed(self, stage: _Stage) -> None:
+    def _committed(self, stage: Stage) -> None:
         stage.committed = True
         if stage.claim is not None and stage.outcome is not None:
             snapshot = stage.outcome.snapshot
@@ -254,21 +231,21 @@ class _Execution(Generic[T]):
     def _released(self) -> None:
         released.send_robust(IdempotencyRecord, operation=self.operation, using=self.using)
 
-    def _meaning(self, error: Error, stage: _Stage) -> Exception:
+    def _meaning(self, error: Error, stage: Stage) -> Exception:
         """Return what a database error outside the view means, by the stage it happened in."""
         if stage.committed:
             return error
         if is_repeatable(error):
-            return _Repeat()
+            return Repeat()
         if stage.claim is None:
             return StoreUnavailable(_NOT_RUN)
         if is_connection_lost(error):
             return StoreUnavailable(_LOST, outcome_unknown=True)
-        return _RolledBack(error=error)
+        return RolledBack(error=error)
 
 
 def _called(call: Callable[[Claim], Outcome[T]], claim: Claim) -> Outcome[T]:
     try:
         return call(claim)
     except Exception as error:
-        raise _RolledBack(error=error) from error
+        raise RolledBack(error=error) from error
