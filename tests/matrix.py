@@ -134,12 +134,11 @@ def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[st
             if reason := no_row or no_server[database]:
                 results.append(skipped(row, database, reason))
                 continue
-            once = "" if database == databases[0] else " and not once"
-            whole = "(alone or processes)" if row == rows[-1] else "alone and not processes"
-            shared.append(
-                call(row, database, marked(f"not alone and not processes{once}", arguments), database)
-            )
-            single.append(call(row, database, marked(f"{whole}{once}", arguments), f"{database}-alone"))
+            left_out = "" if database == databases[0] else " and not once"
+            left_out += "" if row == rows[-1] else " and not processes"
+            shared.append(call(row, database, marked(f"not alone{left_out}", arguments), database))
+            single.append(call(row, database, marked(f"alone{left_out}", arguments), f"{database}-alone"))
+    shared.reverse()  # the newest row's are the longest: then no core is left over at the end
     results += beside_others(shared) + [alone(this) for this in single]
     if NEWEST in rows and BROWSER_DATABASE in databases:
         results.append(in_browser(arguments))
