@@ -10,16 +10,22 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.db import connections
+from django.test import Client
+from django.utils import timezone
 from playwright.sync_api import Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
+from django_idempotency.models import IdempotencyRecord
 from tests.browser.views import PAUSE
 from tests.doors.conftest import MIDDLEWARE
+from tests.factories import IdempotencyRecordFactory, UserFactory
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
@@ -76,3 +82,38 @@ def page(
         context.close()
         browser.close()
         connections.close_all()  # what is opened beside an event loop is not seen after its end
+
+
+@pytest.fixture
+def complaints(page: Any) -> list[str]:
+    """Collect what the browser complains of: a script's error, or what a policy forbids."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+@pytest.fixture
+def admin_page(page: Any, live_server: Any, settings: Any, complaints: list[str]) -> Iterator[Any]:
+    """Yield a page that a superuser is logged in on; whatever the browser complained of fails the test."""
+    if django.VERSION >= (6, 0):
+        settings.SECURE_CSP = {"default-src": ["'self'"], "object-src": ["'none'"]}
+        settings.MIDDLEWARE = ["django.middleware.csp.ContentSecurityPolicyMiddleware", *settings.MIDDLEWARE]
+    client = Client()
+    client.force_login(UserFactory(username="operator", is_staff=True, is_superuser=True))
+    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
+    page.context.add_cookies([cookie])
+    page.base = live_server.url
+    yield page
+    assert [each for each in complaints if "favicon" not in each and "404" not in each] == []
+
+
+@pytest.fixture
+def three() -> list[IdempotencyRecord]:
+    """Return a completed record, one that expires soon, and one that has expired."""
+    soon = timezone.now() + timedelta(minutes=30)
+    return [
+        IdempotencyRecordFactory(key="order-late", completed=True),
+        IdempotencyRecordFactory(key="order-soon", completed=True, expires_at=soon),
+        IdempotencyRecordFactory(key="order-old", completed=True, expired=True),
+    ]
