@@ -17,8 +17,8 @@ DATABASES = ("sqlite", "postgres", "mariadb")
 BROWSER = "browser"
 BROWSER_TESTS, BROWSER_DATABASE = "tests/browser", "postgres"
 NO_TESTS = 5
-#: How many calls run side by side: one for each core.
-LANES = min(os.cpu_count() or 1, 4)
+#: How many calls run side by side: one more than cores, for each waits half of its time.
+LANES = min((os.cpu_count() or 1) + 1, 5)
 
 
 class Result(NamedTuple):
@@ -81,7 +81,7 @@ def alone(this: Call, seconds: float | None = CALL_SECONDS) -> Result:
 
 
 def beside_others(calls: Sequence[Call]) -> list[Result]:
-    """Run calls side by side, one for each core, and show what each has printed when it ends."""
+    """Run calls side by side, and show what each has printed when it ends."""
     if len(calls) < 2:
         return [alone(this) for this in calls]
     commands = [(this.command, environment(this.python), this.report.with_suffix(".log")) for this in calls]
