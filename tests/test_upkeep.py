@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+import unittest
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, SimpleTestCase
 
 from django_idempotency import upkeep
+from django_idempotency.claims.counts import Hour
+from django_idempotency.counting import tally
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Parallel
 from tests.factories import IdempotencyRecordFactory
@@ -67,3 +70,16 @@ def test_failure_breaks_no_request(settings: Any, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as broken:
         broken.setattr(IdempotencyRecord._meta, "db_table", "not_migrated")
         assert Client().get("/probe/create/").status_code == 200
+
+
+def test_counts_of_one_test_do_not_fail_another_that_may_not_use_the_database(clock: list[float]) -> None:
+    class NoDatabase(SimpleTestCase):
+        def test_request(self) -> None:
+            self.client.get("/nowhere/")
+
+    tally.add("default", Hour(conflicts=1))
+    clock[0] += 60
+    result = unittest.TestResult()
+    unittest.TestSuite([NoDatabase("test_request")]).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
+    assert tally.take("default").hours, "forgotten"
