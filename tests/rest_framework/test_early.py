@@ -8,10 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.views import APIView
 
@@ -144,6 +146,40 @@ def test_operation_that_runs_again_has_what_initial_wrote(
     assert send().status_code == 201
     assert failed
     assert (notes(), effects() - notes(), IdempotencyRecord.objects.count()) == (1, 1, 1)
+
+
+class Provision(BaseAuthentication):
+    """Makes a user of whoever comes for the first time; sees whom the middlewares, and no authentication, put there."""
+
+    seen: list[Any] = []
+
+    def authenticate(self, request: Any) -> tuple[Any, None]:
+        self.seen.append(getattr(request._request, "user", None))
+        return get_user_model().objects.get_or_create(username="new")[0], None
+
+
+@postgresql
+def test_operation_whose_user_is_undone_is_never_stored_for_that_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its retry has another user, whose key would look unused: it would run twice."""
+    failed = []
+
+    def undone_once(self: PostgreSQLClaims, claim: Claim, snapshot: Snapshot) -> None:
+        if not failed:
+            failed.append(claim)
+            raise ClaimLost
+        complete(self, claim, snapshot)
+
+    complete = PostgreSQLClaims.complete
+    monkeypatch.setattr(PostgreSQLClaims, "complete", undone_once)
+    monkeypatch.setattr(ProbeView, "authentication_classes", [Provision])
+    monkeypatch.setattr(Provision, "seen", [])
+    answers = [send() for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503, 201, 201]
+    assert answers[0].headers["Retry-After"] == "1"
+    assert (effects(), IdempotencyRecord.objects.count()) == (1, 1)
+    assert not [user for user in Provision.seen if user is not None and user.is_authenticated]
 
 
 @postgresql
