@@ -72,6 +72,8 @@ class GuardedCall:
 
     def _initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Open the transaction for ``initial()``, and leave it open for the handler where the claim can join it."""
+        # Called again, by the handler perhaps, it must open nothing inside the operation.
+        vars(self.view).pop("initial", None)
         self.caller = Caller(request)
         self.early = EarlyTransaction(self.using)
         try:

@@ -259,6 +259,25 @@ def test_dispatch_that_never_calls_the_handler_leaves_no_transaction_open(
     assert (connection.in_atomic_block, notes()) == (False, 1)
 
 
+@pytest.mark.parametrize("act", ["create", "crash"])
+def test_initial_that_is_called_again_opens_no_second_transaction(
+    monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """By a handler that dispatches to another one, after it has written something."""
+    own = ProbeView.post
+
+    def post(self: ProbeView, request: Any, act: str) -> Any:
+        note(self)
+        self.initial(request, act=act)
+        return own(self, request, act)
+
+    monkeypatch.setattr(ProbeView, "post", post)
+    status = send(act).status_code
+    assert not connection.in_atomic_block
+    assert (status, notes()) == ((201, 1) if act == "create" else (500, 0))
+    assert IdempotencyRecord.objects.count() == notes()
+
+
 def test_inside_a_tests_own_transaction(initially: Any) -> None:
     initially(note)
     with transaction.atomic():
