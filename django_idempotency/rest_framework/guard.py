@@ -79,7 +79,7 @@ class GuardedCall:
         try:
             self.initial(self.view, request, *args, **kwargs)
         except BaseException:
-            self.early.__exit__(*sys.exc_info())
+            self._undo_early()
             raise
         if not claims_for(self.using).joins():
             self.early.close()
@@ -87,6 +87,11 @@ class GuardedCall:
     def _close_early(self) -> None:
         if self.early is not None:
             self.early.close()
+
+    def _undo_early(self) -> None:
+        """Roll back for the error in hand what ``initial()`` wrote, as ATOMIC_REQUESTS does for any error."""
+        if self.early is not None and self.early.is_open:
+            self.early.__exit__(*sys.exc_info())
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with active(request._request):
@@ -103,8 +108,11 @@ class GuardedCall:
             wait = self._wait_seconds(request)
             result = execute(operation, work, using=self.using, wait=wait, early=early)
         except IdempotencyError as error:
-            self._close_early()
+            self._undo_early()
             return problem_response(self.view, error)
+        except BaseException:
+            self._undo_early()
+            raise
         if isinstance(result, Snapshot):
             self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         answer = replay_of(result) if isinstance(result, Snapshot) else result.answer

@@ -118,6 +118,20 @@ def test_writes_of_initial_go_with_what_is_rolled_back(initially: Any, key: str 
     assert effects() == 0
 
 
+@postgresql
+def test_writes_of_initial_go_with_an_error_before_the_claim(
+    initially: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: ProbeView, request: Any) -> str:
+        raise RuntimeError
+
+    initially(note)
+    assert send(key="two words").status_code == 400
+    monkeypatch.setattr(ProbeView, "get_idempotency_scope", broken)
+    assert send().status_code == 500
+    assert notes() == 0
+
+
 def test_refusal_in_initial_is_rolled_back_and_nothing_is_claimed(initially: Any) -> None:
     def refuse(view: ProbeView) -> None:
         note(view)
