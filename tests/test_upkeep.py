@@ -83,3 +83,17 @@ def test_counts_of_one_test_do_not_fail_another_that_may_not_use_the_database(cl
     unittest.TestSuite([NoDatabase("test_request")]).run(result)
     assert (result.testsRun, result.errors, result.failures) == (1, [], [])
     assert tally.take("default").hours, "forgotten"
+
+
+def test_router_that_cannot_choose_and_an_alias_that_is_gone_break_no_request(
+    settings: Any, clock: list[float]
+) -> None:
+    class Lost:
+        def db_for_write(self, model: Any, **hints: Any) -> str:
+            raise LookupError("no tenant")
+
+    settings.IDEMPOTENCY = {"PURGE_AFTER_REQUESTS": 2}
+    settings.DATABASE_ROUTERS = [Lost()]
+    tally.add("gone", Hour(conflicts=1))
+    clock[0] += 60
+    assert Client().get("/nowhere/").status_code == 404
