@@ -9,14 +9,18 @@ from typing import Any
 
 from django.db.transaction import TransactionManagementError
 
+# Libraries that tag statements put a comment before them.
+_BEFORE = r"(?:\s|;|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
 _ENDS = re.compile(
-    r"\s*(COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION"
+    rf"{_BEFORE}(COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION"
     r"|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b",
     re.IGNORECASE,
 )
 # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
 _COMMITS_TACITLY = re.compile(
-    r"\s*(ALTER|RENAME|TRUNCATE|GRANT|REVOKE|LOCK\s+TABLES?|(CREATE|DROP)(?!\s+(OR\s+REPLACE\s+)?TEMPORARY\b))\b",
+    rf"{_BEFORE}(ALTER|RENAME|TRUNCATE|GRANT|REVOKE|FLUSH|RESET|LOCK\s+TABLES?"
+    r"|(ANALYZE|CHECK|OPTIMIZE|REPAIR)\s+(\w+\s+)?TABLES?|SET\s+(SESSION\s+|@@(SESSION\.)?)?AUTOCOMMIT|SET\s+PASSWORD"
+    r"|(CREATE|DROP)(?!\s+(OR\s+REPLACE\s+)?TEMPORARY\b))\b",
     re.IGNORECASE,
 )
 _REFUSED = (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+import unittest
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, SimpleTestCase
 
 from django_idempotency import upkeep
+from django_idempotency.claims.counts import Hour
+from django_idempotency.counting import tally
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Parallel
 from tests.factories import IdempotencyRecordFactory
@@ -67,3 +70,30 @@ def test_failure_breaks_no_request(settings: Any, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as broken:
         broken.setattr(IdempotencyRecord._meta, "db_table", "not_migrated")
         assert Client().get("/probe/create/").status_code == 200
+
+
+def test_counts_of_one_test_do_not_fail_another_that_may_not_use_the_database(clock: list[float]) -> None:
+    class NoDatabase(SimpleTestCase):
+        def test_request(self) -> None:
+            self.client.get("/nowhere/")
+
+    tally.add("default", Hour(conflicts=1))
+    clock[0] += 60
+    result = unittest.TestResult()
+    unittest.TestSuite([NoDatabase("test_request")]).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
+    assert tally.take("default").hours, "forgotten"
+
+
+def test_router_that_cannot_choose_and_an_alias_that_is_gone_break_no_request(
+    settings: Any, clock: list[float]
+) -> None:
+    class Lost:
+        def db_for_write(self, model: Any, **hints: Any) -> str:
+            raise LookupError("no tenant")
+
+    settings.IDEMPOTENCY = {"PURGE_AFTER_REQUESTS": 2}
+    settings.DATABASE_ROUTERS = [Lost()]
+    tally.add("gone", Hour(conflicts=1))
+    clock[0] += 60
+    assert Client().get("/nowhere/").status_code == 404

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connections
 
 from django_idempotency.models import IdempotencyRecord
@@ -34,11 +35,11 @@ class Read:
 
 
 def read_on(using: str) -> Read:
-    """Return the look-up of this thread's connection, which keeps it."""
-    connection = connections[using]
-    read: Read | None = connection.__dict__.get(_KEPT)
+    """Return the look-up of this thread's connection, which keeps it; MariaDB's converters depend on USE_TZ."""
+    kept: dict[bool, Read] = connections[using].__dict__.setdefault(_KEPT, {})
+    read = kept.get(settings.USE_TZ)
     if read is None:
-        read = connection.__dict__[_KEPT] = Read(using)
+        read = kept[settings.USE_TZ] = Read(using)
     return read
 
 

@@ -24,7 +24,7 @@ from django_idempotency.http import operation_for, replay_of, wanted_key
 from django_idempotency.rest_framework.hooks import IdempotencyHooks
 from django_idempotency.rest_framework.pages import is_for_a_page
 from django_idempotency.rest_framework.payloads import payload_of
-from django_idempotency.rest_framework.work import HandlerWork, problem_response
+from django_idempotency.rest_framework.work import Caller, HandlerWork, problem_response
 
 # The import of DRF's views loads DEFAULT_RENDERER_CLASSES, and our renderer comes here before that is done.
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class GuardedCall:
         self.using = using
         self.atomic_requests = atomic_requests
         self.early: EarlyTransaction | None = None
+        self.caller: Caller | None = None
 
     @contextmanager
     def installed(self, request: HttpRequest) -> Iterator[None]:
@@ -71,11 +72,14 @@ class GuardedCall:
 
     def _initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Open the transaction for ``initial()``, and leave it open for the handler where the claim can join it."""
+        # Called again, by the handler perhaps, it must open nothing inside the operation.
+        vars(self.view).pop("initial", None)
+        self.caller = Caller(request)
         self.early = EarlyTransaction(self.using)
         try:
             self.initial(self.view, request, *args, **kwargs)
         except BaseException:
-            self.early.__exit__(*sys.exc_info())
+            self._undo_early()
             raise
         if not claims_for(self.using).joins():
             self.early.close()
@@ -83,6 +87,11 @@ class GuardedCall:
     def _close_early(self) -> None:
         if self.early is not None:
             self.early.close()
+
+    def _undo_early(self) -> None:
+        """Roll back for the error in hand what ``initial()`` wrote, as ATOMIC_REQUESTS does for any error."""
+        if self.early is not None and self.early.is_open:
+            self.early.__exit__(*sys.exc_info())
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with active(request._request):
@@ -94,13 +103,16 @@ class GuardedCall:
             if key is None:
                 return self._unguarded(request, *args, **kwargs)
             operation = self._operation(request, key)
-            work = HandlerWork(self, request, args, kwargs)
+            work = HandlerWork(self, operation, request, args, kwargs)
             early = self.early if self.early and self.early.is_open else None
             wait = self._wait_seconds(request)
             result = execute(operation, work, using=self.using, wait=wait, early=early)
         except IdempotencyError as error:
-            self._close_early()
+            self._undo_early()
             return problem_response(self.view, error)
+        except BaseException:
+            self._undo_early()
+            raise
         if isinstance(result, Snapshot):
             self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         answer = replay_of(result) if isinstance(result, Snapshot) else result.answer

@@ -8,23 +8,33 @@ from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Empty, Request
 from rest_framework.response import Response
 
 from django_idempotency.bodies import Restart
 from django_idempotency.conf import conf
-from django_idempotency.core.operations import Claim, Outcome
-from django_idempotency.exceptions import IdempotencyError
+from django_idempotency.core.operations import Claim, Operation, Outcome
+from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
 from django_idempotency.http import outcome_of
 from django_idempotency.rest_framework.exceptions import IdempotencyAPIException, as_problem
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks
+from django_idempotency.scopes import scope_of
 
 # The import of DRF's views loads DEFAULT_RENDERER_CLASSES, and our renderer comes here before that is done.
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
     from django_idempotency.rest_framework.guard import GuardedCall
+
+
+#: On DRF's request and on Django's below it, where authentication puts the user too.
+_OF_THE_CALLER = ("_user", "_auth", "_authenticator", "user", "auth")
+
+_ANOTHER_CALLER = (
+    "The transaction was undone, and the caller with it, so nothing was kept: retry with the same key."
+)
 
 
 class _Start:
@@ -36,13 +46,37 @@ class _Start:
         self.restart = Restart(request._request)
 
 
+class Caller:
+    """What a request says of its caller before authentication, which need not have happened yet."""
+
+    def __init__(self, request: Request) -> None:
+        self._known = [_told_by(each) for each in (request, request._request)]
+
+    def restore(self, request: Request) -> None:
+        """Let authentication find the caller anew."""
+        for each, known in zip((request, request._request), self._known, strict=True):
+            for name in _OF_THE_CALLER:
+                each.__dict__.pop(name, None)
+            each.__dict__.update(known)
+
+
+def _told_by(request: Request | HttpRequest) -> dict[str, Any]:
+    return {name: request.__dict__[name] for name in _OF_THE_CALLER if name in request.__dict__}
+
+
 class HandlerWork:
     """One request's handler as work for ``execute()``: run, answer what it raised, run again on fresh objects."""
 
     def __init__(
-        self, call: GuardedCall, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        call: GuardedCall,
+        operation: Operation,
+        request: Request,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         self.call = call
+        self.operation = operation
         self.args = args
         self.kwargs = kwargs
         self.view, self.request, self.handler = call.view, request, call.handler
@@ -53,8 +87,9 @@ class HandlerWork:
             self.start = _Start(self.view, self.request)
         else:
             self._start_afresh(self.start)
-        if self.call.early is not None and self.call.early.is_undone:
-            self.call.initial(self.view, self.request, *self.args, **self.kwargs)
+        early, caller = self.call.early, self.call.caller
+        if early is not None and early.is_undone and caller is not None:
+            self._initial_again(caller)
         self.request.idempotency = self.request._request.idempotency = claim  # type: ignore[attr-defined]
         return self._outcome(self.handler(self.request, *self.args, **self.kwargs))
 
@@ -64,6 +99,17 @@ class HandlerWork:
             outcome = self._outcome(problem_response(self.view, error, self.call.view))
             return Outcome(outcome.answer, None)
         return self._outcome(handled(self.view, error, self.call.view))
+
+    def _initial_again(self, caller: Caller) -> None:
+        """Run ``initial()`` again, authentication too: a user whom it had made is gone, and another one is made.
+
+        The record counts for the caller of the first run. Under any other one the retry would not find it.
+        """
+        caller.restore(self.request)
+        self.call.initial(self.view, self.request, *self.args, **self.kwargs)
+        principal = self._hooks().get_idempotency_scope(self.request)
+        if scope_of(principal, self.request._request) != self.operation.scope:
+            raise StoreUnavailable(_ANOTHER_CALLER)
 
     def _outcome(self, response: HttpResponseBase) -> Outcome[HttpResponseBase]:
         """Finish and render the answer inside the transaction, so that its very bytes are stored with the effects."""

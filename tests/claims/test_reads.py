@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from django_idempotency.claims.reads import find_record, read_on
 from django_idempotency.models import IdempotencyRecord
@@ -55,3 +56,13 @@ def test_second_look_up_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_each_connection_keeps_its_own(parallel: Parallel) -> None:
     assert read_on("default") is read_on("default")
     assert parallel.call(read_on, "default") is not read_on("default")
+
+
+def test_time_zones_may_be_turned_off_and_on(settings: Any) -> None:
+    """As a project's tests do."""
+    record = IdempotencyRecordFactory(completed=True)
+    for use_tz in (True, False, True):
+        settings.USE_TZ = use_tz
+        found = find_record(record.id, "default")
+        assert found is not None
+        assert timezone.is_aware(found.expires_at) is use_tz

@@ -8,10 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.views import APIView
 
@@ -116,6 +118,20 @@ def test_writes_of_initial_go_with_what_is_rolled_back(initially: Any, key: str 
     assert effects() == 0
 
 
+@postgresql
+def test_writes_of_initial_go_with_an_error_before_the_claim(
+    initially: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: ProbeView, request: Any) -> str:
+        raise RuntimeError
+
+    initially(note)
+    assert send(key="two words").status_code == 400
+    monkeypatch.setattr(ProbeView, "get_idempotency_scope", broken)
+    assert send().status_code == 500
+    assert notes() == 0
+
+
 def test_refusal_in_initial_is_rolled_back_and_nothing_is_claimed(initially: Any) -> None:
     def refuse(view: ProbeView) -> None:
         note(view)
@@ -144,6 +160,40 @@ def test_operation_that_runs_again_has_what_initial_wrote(
     assert send().status_code == 201
     assert failed
     assert (notes(), effects() - notes(), IdempotencyRecord.objects.count()) == (1, 1, 1)
+
+
+class Provision(BaseAuthentication):
+    """Makes a user of whoever comes for the first time; sees whom the middlewares, and no authentication, put there."""
+
+    seen: list[Any] = []
+
+    def authenticate(self, request: Any) -> tuple[Any, None]:
+        self.seen.append(getattr(request._request, "user", None))
+        return get_user_model().objects.get_or_create(username="new")[0], None
+
+
+@postgresql
+def test_operation_whose_user_is_undone_is_never_stored_for_that_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its retry has another user, whose key would look unused: it would run twice."""
+    failed = []
+
+    def undone_once(self: PostgreSQLClaims, claim: Claim, snapshot: Snapshot) -> None:
+        if not failed:
+            failed.append(claim)
+            raise ClaimLost
+        complete(self, claim, snapshot)
+
+    complete = PostgreSQLClaims.complete
+    monkeypatch.setattr(PostgreSQLClaims, "complete", undone_once)
+    monkeypatch.setattr(ProbeView, "authentication_classes", [Provision])
+    monkeypatch.setattr(Provision, "seen", [])
+    answers = [send() for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503, 201, 201]
+    assert answers[0].headers["Retry-After"] == "1"
+    assert (effects(), IdempotencyRecord.objects.count()) == (1, 1)
+    assert not [user for user in Provision.seen if user is not None and user.is_authenticated]
 
 
 @postgresql
@@ -221,6 +271,25 @@ def test_dispatch_that_never_calls_the_handler_leaves_no_transaction_open(
     monkeypatch.setattr(APIView, "dispatch", dispatch)
     assert send().content == b"own"
     assert (connection.in_atomic_block, notes()) == (False, 1)
+
+
+@pytest.mark.parametrize("act", ["create", "crash"])
+def test_initial_that_is_called_again_opens_no_second_transaction(
+    monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """By a handler that dispatches to another one, after it has written something."""
+    own = ProbeView.post
+
+    def post(self: ProbeView, request: Any, act: str) -> Any:
+        note(self)
+        self.initial(request, act=act)
+        return own(self, request, act)
+
+    monkeypatch.setattr(ProbeView, "post", post)
+    status = send(act).status_code
+    assert not connection.in_atomic_block
+    assert (status, notes()) == ((201, 1) if act == "create" else (500, 0))
+    assert IdempotencyRecord.objects.completed().count() == notes()
 
 
 def test_inside_a_tests_own_transaction(initially: Any) -> None:
