@@ -70,7 +70,9 @@ class Web:
         options = ["--workers", "1", "--worker-class", "gthread", "--threads", str(self.threads)]
         options += ["--keep-alive", "120", "--bind", f"unix:{place}", "--log-level", "error"]
         command = [sys.executable, "-m", "gunicorn", "benchmarks.wsgi", *options]
-        return subprocess.Popen(command, cwd=TOP, env={**os.environ, "BENCH_CACHE": cache})
+        home = place.with_suffix(".home")  # gunicorn puts a socket of its own there
+        home.mkdir()
+        return subprocess.Popen(command, cwd=TOP, env={**os.environ, "BENCH_CACHE": cache, "HOME": str(home)})
 
     def _await(self, places: Sequence[Path], workers: Sequence[subprocess.Popen[bytes]]) -> None:
         deadline = time.monotonic() + 60

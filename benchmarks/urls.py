@@ -64,7 +64,10 @@ class Floor(Unprotected):
             expires_at=now + DAY,
             attempt=1,
         )
-        insert_if_absent(record, connection.alias)
+        if connection.vendor == "mysql":
+            record.save(force_insert=True)
+        else:
+            insert_if_absent(record, connection.alias)
         return response
 
 
