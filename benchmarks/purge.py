@@ -69,7 +69,7 @@ def fill(records: int) -> None:
         "attempt": "1", "replays": "0", "last_replayed_at": "NULL",
     }  # fmt: skip
     quote = connection.ops.quote_name
-    names = [field.column for field in IdempotencyRecord._meta.local_concrete_fields]
+    names = [str(field.column) for field in IdempotencyRecord._meta.local_concrete_fields]
     columns = ", ".join(values[name] for name in names)
     with connection.cursor() as cursor:
         if vendor == "mysql":
@@ -130,6 +130,7 @@ class Purger:
         return float(seconds), int(deleted)
 
     def has_result(self) -> bool:
+        assert self.process.stdout
         return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def rate(self, name: str, rows: int) -> float:
