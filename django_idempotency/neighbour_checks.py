@@ -43,7 +43,9 @@ def check_cors(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         found.append(_to_add(message, "CORS_ALLOW_HEADERS", names[:1], "django_idempotency.W101"))
     told = [conf.REPLAY_HEADER, BODY_OMITTED_HEADER, "Retry-After"]
     if hidden := _missing(told, "CORS_EXPOSE_HEADERS"):
-        message = "CORS_EXPOSE_HEADERS hides from browsers of another origin whether an answer is a replay."
+        message = (
+            "CORS_EXPOSE_HEADERS hides headers of a replay, or Retry-After, from browsers of another origin."
+        )
         found.append(_to_add(message, "CORS_EXPOSE_HEADERS", hidden, "django_idempotency.W102"))
     return found
 
@@ -72,7 +74,9 @@ def _warn_of_local_memory(alias: str) -> CheckMessage:
 
 def _warn_of_dummy(alias: str) -> CheckMessage:
     message = f"CACHES[{alias!r}], which IDEMPOTENCY['CACHE'] names, keeps nothing."
-    return Warning(message, hint="Leave CACHE out: that saves the asking.", id="django_idempotency.W104")
+    return Warning(
+        message, hint="Leave CACHE out: every look into it is in vain.", id="django_idempotency.W104"
+    )
 
 
 _CACHE_WARNINGS = {LOCAL_MEMORY: _warn_of_local_memory, DUMMY: _warn_of_dummy}

@@ -16,7 +16,10 @@ from django_idempotency.models import IdempotencyRecord
 class Command(BaseCommand):
     """Deletes the records of a scope in short batches, live ones too: their keys then count as unused."""
 
-    help = "Delete the idempotency records of one caller, expired or not. A retry of theirs then runs again."
+    help = (
+        "Delete the idempotency records of one caller, live ones too: "
+        "a retry with the key of a live one then runs again."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -28,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--key", type=some_text, help="Only the records of this key.")
         parser.add_argument("--dry-run", action="store_true", help="Count the records and delete nothing.")
         parser.add_argument(
-            "--batch-size", type=batch_size, default=1000, help="Records per transaction (1–10000)."
+            "--batch-size", type=batch_size, default=1000, help="Records per transaction, 1 to 10000 (1000)."
         )
         parser.add_argument("--database", help="Alias of the database that keeps the records.")
         parser.add_argument("--format", choices=("text", "json"), default="text", help="Form of the report.")

@@ -21,25 +21,41 @@ class Command(BaseCommand):
     """Send the draft's requests to one endpoint and tell, row by row, how it answers."""
 
     help = (
-        "Check an endpoint against the IETF draft, over HTTP. It has real effects there: new keys each time."
+        "Check an endpoint against the IETF draft, over HTTP. "
+        "It has real effects there, about a dozen: take a test system."
     )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("url", type=_url, help="the guarded endpoint")
-        parser.add_argument("--method", choices=["POST", "PATCH"], default="POST")
-        parser.add_argument("--body", type=_json, default="{}", help="a payload that succeeds")
-        parser.add_argument("--other-body", type=_json, help="another payload")
+        parser.add_argument("url", type=_url, help="The guarded endpoint.")
         parser.add_argument(
-            "--header", type=_header, action="append", default=[], help="such as 'Authorization: …'"
+            "--method", choices=["POST", "PATCH"], default="POST", help="What to send (POST)."
         )
-        parser.add_argument("--required", action="store_true", help="a key is required there")
+        parser.add_argument("--body", type=_json, default="{}", help="A payload that succeeds ({}).")
         parser.add_argument(
-            "--timeout", type=_seconds, default=30.0, help="seconds to wait for an answer (default: 30)"
+            "--other-body", type=_json, help="Another payload (the first with one more member)."
         )
-        parser.add_argument("--key-header", type=_name, default=KEY, help=f"default: {KEY}")
-        parser.add_argument("--replayed-header", type=_name, default=REPLAYED, help=f"default: {REPLAYED}")
-        parser.add_argument("--format", choices=["text", "json"], default="text")
+        parser.add_argument(
+            "--header",
+            type=_header,
+            action="append",
+            default=[],
+            help="A header such as 'Authorization: …'; may be repeated.",
+        )
+        parser.add_argument("--required", action="store_true", help="A key is required there.")
+        parser.add_argument(
+            "--timeout", type=_seconds, default=30.0, help="Seconds to wait for an answer (30)."
+        )
+        parser.add_argument(
+            "--key-header", type=_name, default=KEY, help=f"The header to send keys in ({KEY})."
+        )
+        parser.add_argument(
+            "--replayed-header",
+            type=_name,
+            default=REPLAYED,
+            help=f"The header that marks a replay ({REPLAYED}).",
+        )
+        parser.add_argument("--format", choices=["text", "json"], default="text", help="Form of the report.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         endpoint = Endpoint(

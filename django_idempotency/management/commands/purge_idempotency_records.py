@@ -33,14 +33,14 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="Count what has expired and delete nothing."
         )
         parser.add_argument(
-            "--batch-size", type=batch_size, default=1000, help="Records per transaction (1–10000)."
+            "--batch-size", type=batch_size, default=1000, help="Records per transaction, 1 to 10000 (1000)."
         )
         parser.add_argument("--max-rows", type=positive_int, help="Stop after this many records.")
         parser.add_argument(
             "--max-seconds", type=positive_float, help="Begin no batch after this many seconds."
         )
         parser.add_argument(
-            "--sleep", type=positive_float, default=0.0, help="Seconds of rest after each batch, for others."
+            "--sleep", type=positive_float, default=0.0, help="Rest for this many seconds after each batch."
         )
         parser.add_argument("--database", help="Alias of the database that keeps the records.")
         parser.add_argument("--format", choices=("text", "json"), default="text", help="Form of the report.")
