@@ -18,5 +18,5 @@ released = Signal()
 replayed = Signal()
 #: (operation, error, using, waited): refused by the engine; ``error`` is an IdempotencyError.
 rejected = Signal()
-#: (count, using): expired records were deleted.
+#: (count, using): records were deleted, by a purge, in the admin or for erasure.
 purged = Signal()

@@ -18,7 +18,7 @@ _wait = _meter.create_histogram(
     "idempotency.wait.duration", unit="s", description="How long a duplicate waited for the first answer."
 )
 _purged = _meter.create_counter(
-    "idempotency.purged", unit="{record}", description="Expired records that were deleted."
+    "idempotency.purged", unit="{record}", description="Records that were deleted."
 )
 
 

@@ -22,7 +22,7 @@ WAIT = Histogram(
     ("outcome", "view"),
     buckets=_BUCKETS,
 )
-PURGED = Counter("django_idempotency_purged_records", "Expired records that were deleted.", ("database",))
+PURGED = Counter("django_idempotency_purged_records", "Records that were deleted.", ("database",))
 
 
 def connect() -> None:
