@@ -81,8 +81,7 @@ def execute(
         failure = left.error
     else:
         if isinstance(result, Snapshot):
-            waited = execution.patience.waited
-            replayed.send_robust(IdempotencyRecord, snapshot=result, waited=waited, **told)
+            replayed.send_robust(IdempotencyRecord, snapshot=result, waited=execution.patience.waited, **told)
         return result
     assert failure is not None  # an outcome that was rolled back is returned, never raised
     raise failure

@@ -76,6 +76,17 @@ def _raising_nothing() -> Iterator[None]:
         logger.info("Upkeep is put off (%s)", type(error).__name__)
 
 
+def purge(
+    using: str | None = None, batch_size: int = 1000, max_seconds: float | None = 240, pause: float = 0
+) -> int:
+    """Delete what has expired, for up to ``max_seconds``, and return how many records that were: a queue's task.
+
+    Two that run at once share the work, and it may be run again after any failure.
+    """
+    limits = PurgeLimits(batch_size, max_seconds=max_seconds, pause=pause)
+    return purge_expired(using or record_alias(), limits).deleted
+
+
 def _purge_some(using: str) -> None:
     with without_waiting(using):
         # A look first: it takes no lock, and SQLite has one lock for all.

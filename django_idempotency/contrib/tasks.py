@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.tasks import task
 
-from django_idempotency.claims.registry import record_alias
-from django_idempotency.claims.retention import PurgeLimits, purge_expired
+from django_idempotency.upkeep import purge
 
 
 @task
-def purge_idempotency_records(
-    using: str | None = None, batch_size: int = 1000, max_seconds: float | None = 240, pause: float = 0
-) -> int:
-    """Delete what has expired, for up to ``max_seconds``, and return how many records that were.
-
-    Two that run at once share the work, and it may be run again after any failure.
-    """
-    limits = PurgeLimits(batch_size, max_seconds=max_seconds, pause=pause)
-    return purge_expired(using or record_alias(), limits).deleted
+def purge_idempotency_records(**limits: Any) -> int:
+    """Call ``upkeep.purge()`` with these arguments, and return how many records it deleted."""
+    return purge(**limits)

@@ -84,14 +84,17 @@ class GuardedCall:
         if not claims_for(self.using).joins():
             self.early.close()
 
+    def _open_early(self) -> EarlyTransaction | None:
+        return self.early if self.early and self.early.is_open else None
+
     def _close_early(self) -> None:
-        if self.early is not None:
-            self.early.close()
+        if (early := self._open_early()) is not None:
+            early.close()
 
     def _undo_early(self) -> None:
         """Roll back for the error in hand what ``initial()`` wrote, as ATOMIC_REQUESTS does for any error."""
-        if self.early is not None and self.early.is_open:
-            self.early.__exit__(*sys.exc_info())
+        if (early := self._open_early()) is not None:
+            early.__exit__(*sys.exc_info())
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with active(request._request):
@@ -104,17 +107,16 @@ class GuardedCall:
                 return self._unguarded(request, *args, **kwargs)
             operation = self._operation(request, key)
             work = HandlerWork(self, operation, request, args, kwargs)
-            early = self.early if self.early and self.early.is_open else None
             wait = self._wait_seconds(request)
-            result = execute(operation, work, using=self.using, wait=wait, early=early)
+            result = execute(operation, work, using=self.using, wait=wait, early=self._open_early())
+            if isinstance(result, Snapshot):
+                self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         except IdempotencyError as error:
             self._undo_early()
             return problem_response(self.view, error)
         except BaseException:
             self._undo_early()
             raise
-        if isinstance(result, Snapshot):
-            self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         answer = replay_of(result) if isinstance(result, Snapshot) else result.answer
         self.view.finalize_response = _already_final  # type: ignore[method-assign,assignment]
         return answer
@@ -142,8 +144,7 @@ class GuardedCall:
     def _unguarded(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         if not self.atomic_requests:
             return self.handler(request, *args, **kwargs)
-        early = self.early if self.early and self.early.is_open else None
-        with early or transaction.atomic(using=self.using):
+        with self._open_early() or transaction.atomic(using=self.using):
             return self.handler(request, *args, **kwargs)
 
 

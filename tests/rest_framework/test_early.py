@@ -52,6 +52,22 @@ def initially(monkeypatch: pytest.MonkeyPatch) -> Callable[[Initial], None]:
     return install
 
 
+@pytest.fixture
+def undone_once(monkeypatch: pytest.MonkeyPatch) -> list[Claim]:
+    """Let the transaction of the first run be undone at its end; the list then holds its claim."""
+    undone: list[Claim] = []
+    own = PostgreSQLClaims.complete
+
+    def complete(self: PostgreSQLClaims, claim: Claim, snapshot: Snapshot) -> None:
+        if not undone:
+            undone.append(claim)
+            raise ClaimLost
+        own(self, claim, snapshot)
+
+    monkeypatch.setattr(PostgreSQLClaims, "complete", complete)
+    return undone
+
+
 def send(act: str = "create", key: str | None = "k", body: Any = None) -> Any:
     headers = {} if key is None else {"Idempotency-Key": key}
     client = Client(raise_request_exception=False, headers=headers)
@@ -143,22 +159,10 @@ def test_refusal_in_initial_is_rolled_back_and_nothing_is_claimed(initially: Any
 
 
 @postgresql
-def test_operation_that_runs_again_has_what_initial_wrote(
-    initially: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failed = []
-
-    def undone_once(self: PostgreSQLClaims, claim: Claim, snapshot: Snapshot) -> None:
-        if not failed:
-            failed.append(claim)
-            raise ClaimLost
-        complete(self, claim, snapshot)
-
-    complete = PostgreSQLClaims.complete
-    monkeypatch.setattr(PostgreSQLClaims, "complete", undone_once)
+def test_operation_that_runs_again_has_what_initial_wrote(initially: Any, undone_once: list[Claim]) -> None:
     initially(note)
     assert send().status_code == 201
-    assert failed
+    assert undone_once
     assert (notes(), effects() - notes(), IdempotencyRecord.objects.count()) == (1, 1, 1)
 
 
@@ -174,19 +178,9 @@ class Provision(BaseAuthentication):
 
 @postgresql
 def test_operation_whose_user_is_undone_is_never_stored_for_that_user(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, undone_once: list[Claim]
 ) -> None:
     """Its retry has another user, whose key would look unused: it would run twice."""
-    failed = []
-
-    def undone_once(self: PostgreSQLClaims, claim: Claim, snapshot: Snapshot) -> None:
-        if not failed:
-            failed.append(claim)
-            raise ClaimLost
-        complete(self, claim, snapshot)
-
-    complete = PostgreSQLClaims.complete
-    monkeypatch.setattr(PostgreSQLClaims, "complete", undone_once)
     monkeypatch.setattr(ProbeView, "authentication_classes", [Provision])
     monkeypatch.setattr(Provision, "seen", [])
     answers = [send() for _ in range(3)]
@@ -299,3 +293,19 @@ def test_inside_a_tests_own_transaction(initially: Any) -> None:
         assert send(key="two words").status_code == 400
         assert send("crash", key="c").status_code == 500
     assert effects() - notes() == 1
+
+
+@postgresql
+def test_replay_from_the_cache_that_is_refused_undoes_what_initial_wrote(
+    initially: Any, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.IDEMPOTENCY = {"CACHE": "default"}
+    initially(note)
+
+    def refuse(self: ProbeView, request: Any, *args: Any, **kwargs: Any) -> None:
+        raise PermissionDenied
+
+    monkeypatch.setattr(ProbeView, "authorize_idempotent_replay", refuse)
+    assert [send().status_code for _ in range(2)] == [201, 403]
+    assert (notes(), connection.in_atomic_block) == (1, False)
