@@ -10,14 +10,16 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from django.db import Error
 from django.utils import timezone
 
-from django_idempotency.claims.counts import Counts, Hour, Replays, add_counts, open_hours
+from django_idempotency.claims.counts import Hour, Replays, add_to_hours, add_to_records, open_hours
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Operation
 from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError, InProgress
@@ -30,6 +32,14 @@ WRITE_EVERY = 5.0
 #: Records written at a time, and records remembered at most: beyond it, only the hour's sum grows.
 WRITTEN_AT_ONCE = 500
 REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is to be added to the records and to the hours of one database alias."""
+
+    records: dict[UUID, Replays] = field(default_factory=dict)
+    hours: dict[datetime, Hour] = field(default_factory=dict)
 
 
 class Tally:
@@ -117,18 +127,17 @@ def write(using: str) -> None:
     Outside requests nothing calls this by itself: a worker calls it between two tasks, outside ``atomic()``.
     """
     taken = tally.take(using)
-    if not (taken.records or taken.hours):
-        return
-    left = taken
+    records, hours = taken.records, taken.hours
     try:
-        left = add_counts(using, taken)
-        if left.hours:  # locked, or the first of the hour
-            open_hours(using, left.hours)
-            left = Counts(left.records, add_counts(using, Counts(hours=left.hours)).hours)
+        records = add_to_records(using, records)
+        hours = add_to_hours(using, hours)
+        if hours:  # locked, or the first of the hour
+            open_hours(using, hours)
+            hours = add_to_hours(using, hours)
     except Error as error:
         logger.info("Replays on %r are not written down yet (%s)", using, type(error).__name__)
     finally:
-        tally.give_back(using, left)
+        tally.give_back(using, Counts(records, hours))
 
 
 def _start_of(moment: datetime) -> datetime:

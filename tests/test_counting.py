@@ -17,10 +17,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_idempotency import counting
-from django_idempotency.claims import counts
-from django_idempotency.claims.counts import Counts, Hour, Replays, add_counts
+from django_idempotency.claims.counts import Hour, Replays, add_to_hours, add_to_records, open_hours
 from django_idempotency.core.operations import Operation, Snapshot
-from django_idempotency.counting import tally, write
+from django_idempotency.counting import Counts, tally, write
 from django_idempotency.exceptions import (
     FingerprintMismatch,
     IdempotencyError,
@@ -32,6 +31,7 @@ from django_idempotency.models import IdempotencyHour, IdempotencyRecord
 from django_idempotency.signals import rejected, replayed
 from django_idempotency.upkeep import after_request
 from tests.conftest import Parallel
+from tests.doors.live import wait_for
 from tests.factories import IdempotencyRecordFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -147,6 +147,20 @@ def test_locked_rows_are_left_for_the_next_time_and_the_others_are_written(paral
     assert (found, hours()) == ({held.pk: 2, free.pk: 3}, [(5, 0)])
 
 
+@pytest.mark.vendors("postgresql")
+def test_transaction_holds_locks_in_one_table_only(parallel: Parallel) -> None:
+    """A TRUNCATE or a migration of both tables would deadlock with one that waits here for the second table."""
+    record = IdempotencyRecordFactory(completed=True)
+    replay(record)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {IdempotencyHour._meta.db_table}")
+        writing = parallel.start(write, "default")
+        wait_for(lambda: IdempotencyRecord.objects.get().replays)
+        cursor.execute(f"LOCK TABLE {IdempotencyRecord._meta.db_table} NOWAIT")
+    writing()
+    assert hours() == [(1, 0)]
+
+
 @pytest.mark.vendors("sqlite")
 def test_taken_write_lock_of_sqlite_is_not_waited_for(parallel: Parallel) -> None:
     record = IdempotencyRecordFactory(completed=True)
@@ -154,7 +168,7 @@ def test_taken_write_lock_of_sqlite_is_not_waited_for(parallel: Parallel) -> Non
     with transaction.atomic():
         IdempotencyRecordFactory()
         with pytest.raises(OperationalError, match="locked"):
-            parallel.call(add_counts, "default", Counts({record.pk: Replays(1, timezone.now())}))
+            parallel.call(add_to_records, "default", {record.pk: Replays(1, timezone.now())})
         parallel.call(write, "default")
     write("default")
     record.refresh_from_db()
@@ -178,11 +192,13 @@ def test_many_processes_lose_no_count(parallel: Parallel) -> None:
     now = timezone.now()
 
     def add(number: int) -> None:
-        left = Counts({record.pk: Replays(1, now + timedelta(seconds=number))}, {now: Hour(1, 1)})
-        while left.records or left.hours:
+        records = {record.pk: Replays(1, now + timedelta(seconds=number))}
+        sums = {now: Hour(1, 1)}
+        while records or sums:
             try:
-                left = add_counts("default", left)
-                counts.open_hours("default", left.hours)
+                records = add_to_records("default", records)
+                sums = add_to_hours("default", sums)
+                open_hours("default", sums)
             except OperationalError:
                 assert connection.vendor == "sqlite"
 
