@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.apps import AppConfig
+from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.template.response import SimpleTemplateResponse
@@ -132,3 +134,4 @@ class CrashPoints(AppConfig):
         around(BaseDatabaseWrapper, "_commit", "COMMIT")
         around(SimpleTemplateResponse, "render", "rendering")
         journey.begin(os.environ.get(VARIABLE, ""))
+        import_module(settings.ROOT_URLCONF)  # or each worker forked by gunicorn does it in its first request
