@@ -115,7 +115,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     )
     benchmark.add_argument("--database", choices=DATABASES, default="postgres")
     proof = commands.add_parser("prove", help="run every proof and write its figures into docs/proof.md")
-    proof.add_argument("--minutes", type=float, help="about how long; without it, the full dose: days")
+    proof.add_argument("--minutes", type=float, help="about how long; without it, the full dose: half a day")
     commands.add_parser("lint", help="ruff, mypy and the import contracts")
     options, rest = parser.parse_known_args()
     if rest and options.command not in ("test", "bench"):

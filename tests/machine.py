@@ -73,12 +73,13 @@ def run(command: Sequence[str], env: dict[str, str], seconds: float | None = CAL
 
 
 def run_side_by_side(
-    commands: Sequence[tuple[Sequence[str], dict[str, str], Path]], lanes: int
+    commands: Sequence[tuple[Sequence[str], dict[str, str], Path]], lanes: int, most: float | None
 ) -> Iterator[tuple[int, int, float]]:
     """Run commands, each with its environment and a file for what it prints, ``lanes`` at a time.
 
-    Yields number, exit code and seconds of each as it ends. One thread starts and watches them all: a server takes
-    the end of the thread that started it for the death of its parent.
+    One that runs for more than ``most`` seconds is ended. Yields number, exit code and seconds of each as it ends.
+    One thread starts and watches them all: a server takes the end of the thread that started it for the death of its
+    parent.
     """
     waiting, running = list(enumerate(commands)), dict[int, tuple[subprocess.Popen[bytes], float]]()
     try:
@@ -89,7 +90,7 @@ def run_side_by_side(
             time.sleep(0.1)
             for number, (process, started) in list(running.items()):
                 seconds = time.monotonic() - started
-                if process.poll() is None and seconds < CALL_SECONDS:
+                if process.poll() is None and (most is None or seconds < most):
                     continue
                 del running[number]
                 code = TIMED_OUT if process.returncode is None else process.returncode

@@ -80,17 +80,19 @@ def alone(this: Call, seconds: float | None = CALL_SECONDS) -> Result:
     return judge(this, run(this.command, environment(this.python), seconds), time.monotonic() - started)
 
 
-def beside_others(calls: Sequence[Call]) -> list[Result]:
-    """Run calls side by side, and show what each has printed when it ends."""
-    if len(calls) < 2:
-        return [alone(this) for this in calls]
+def beside_others(
+    calls: Sequence[Call], lanes: int = LANES, seconds: float | None = CALL_SECONDS
+) -> list[Result]:
+    """Run calls side by side, for so long at most each, and show what each has printed when it ends."""
+    if len(calls) < 2 or lanes < 2:
+        return [alone(this, seconds) for this in calls]
     commands = [(this.command, environment(this.python), this.report.with_suffix(".log")) for this in calls]
     results = []
-    for number, code, seconds in run_side_by_side(commands, LANES):
+    for number, code, took in run_side_by_side(commands, lanes, seconds):
         this = calls[number]
         output = this.report.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
         print(f"== {this.row} {this.name}\n{output}", flush=True)
-        results.append((number, judge(this, code, seconds)))
+        results.append((number, judge(this, code, took)))
     return [result for _, result in sorted(results)]
 
 

@@ -6,13 +6,23 @@ import datetime
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
 from tests.machine import DEV, TOP, provide
-from tests.matrix import DATABASES, NEWEST, Result, alone, call, reason_against, row_venv, skipped
+from tests.matrix import (
+    DATABASES,
+    LANES,
+    NEWEST,
+    Call,
+    Result,
+    beside_others,
+    call,
+    reason_against,
+    row_venv,
+    skipped,
+)
 
 FINDINGS = DEV / "proof"
 PAGE = TOP / "docs" / "proof.md"
@@ -23,7 +33,8 @@ SERVERS = ("postgres", "mariadb")
 class Part(NamedTuple):
     """A proof: its tests, the variable that is its dose, the full dose, and what a unit of it takes on all databases.
 
-    `share` is its part of the time when that is limited; one without a variable always runs whole.
+    `share` is its part of the time when that is limited; one without a variable always runs whole. A `crowded` one
+    needs the cores for itself, the others run on their databases side by side.
     """
 
     name: str
@@ -33,6 +44,7 @@ class Part(NamedTuple):
     seconds: float = 0.0
     share: int = 0
     databases: Sequence[str] = DATABASES
+    crowded: bool = False
 
     def dose(self, minutes: float | None) -> int:
         """Give the dose that fits into this proof's share of some minutes, and no more than the full one."""
@@ -44,11 +56,11 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("explorer", ("tests/model",), databases=("sqlite",)),
-    Part("races", ("tests/test_races.py",), "RACE_ROUNDS", 10_000, 0.35, 4),
-    Part("cuts", ("tests/doors/test_cuts.py",), "CUT_ROUNDS", 500, 0.18, 3, SERVERS),
-    Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.3, 2, SERVERS),
-    Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 3.3, 5),
-    Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 90.0, 8),
+    Part("races", ("tests/test_races.py",), "RACE_ROUNDS", 10_000, 0.2, 4, crowded=True),
+    Part("cuts", ("tests/doors/test_cuts.py",), "CUT_ROUNDS", 500, 0.1, 2, SERVERS),
+    Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.0, 2, SERVERS),
+    Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 1.8, 5),
+    Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 9.0, 8),
     Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),
 )  # fmt: skip
 
@@ -66,7 +78,7 @@ def prove(minutes: float | None) -> int:
     shutil.rmtree(FINDINGS, ignore_errors=True)
     FINDINGS.mkdir(parents=True)
     os.environ["PROOF_DIR"] = str(FINDINGS)
-    runs = [run(part, database, minutes) for part in PARTS for database in part.databases]
+    runs = [each for part in PARTS for each in run(part, minutes)]
     text = PAGE.read_text(encoding="utf-8")
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
     PAGE.write_text(f"{head}{BEGIN}\n{figures(runs, minutes)}\n{END}{tail}", encoding="utf-8")
@@ -76,18 +88,21 @@ def prove(minutes: float | None) -> int:
     return len(failed)
 
 
-def run(part: Part, database: str, minutes: float | None) -> Run:
-    """Run a proof on a database, as long as it takes."""
+def run(part: Part, minutes: float | None) -> list[Run]:
+    """Run a proof on its databases, as long as it takes."""
     dose = part.dose(minutes)
     if part.variable:
         os.environ[part.variable] = str(dose)
-    reason = reason_against(row_venv, NEWEST) or reason_against(provide, database)
-    if reason:
-        return Run(part, dose, skipped(NEWEST, database, reason))
-    started = time.monotonic()
-    name = f"{part.name}-{database}"
-    result = alone(call(NEWEST, database, part.tests, name, measured=False), seconds=None)
-    return Run(part, dose, result._replace(database=database, seconds=time.monotonic() - started))
+    calls, results = list[Call](), list[Result]()
+    for database in part.databases:
+        if reason := reason_against(row_venv, NEWEST) or reason_against(provide, database):
+            results.append(skipped(NEWEST, database, reason))
+        else:
+            calls.append(call(NEWEST, database, part.tests, f"{part.name}-{database}", measured=False))
+    lanes = 1 if part.crowded else LANES
+    results += beside_others(calls, lanes, seconds=None)
+    named = [result._replace(database=result.database.removeprefix(f"{part.name}-")) for result in results]
+    return [Run(part, dose, result) for result in named]
 
 
 def verdict(result: Result) -> str:

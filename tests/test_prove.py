@@ -39,7 +39,7 @@ def proving(monkeypatch: pytest.MonkeyPatch, **result: Any) -> int:
         return Result(row, database, **result)
 
     monkeypatch.setattr(prove, "call", call)
-    monkeypatch.setattr(prove, "alone", lambda result, **options: result)
+    monkeypatch.setattr(prove, "beside_others", lambda results, lanes, seconds: results)
     return prove.prove(12)
 
 

@@ -1,6 +1,6 @@
 """32-way races on one key, with both claims of PostgreSQL at once, and at every isolation level.
 
-``RACE_ROUNDS`` is the number of rounds of each race: the default is the short dose of CI.
+``RACE_ROUNDS`` is the number of rounds of each race: the default, 200 of the plain one, is the short dose of CI.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from django_idempotency.exceptions import InProgress, StoreUnavailable
 from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Product
 from tests.conftest import Parallel
-from tests.proofs import note
+from tests.proofs import dose, note
 
-CROWD, ROUNDS = 32, int(os.environ.get("RACE_ROUNDS", "40"))
+CROWD, ROUNDS = 32, dose("RACE_ROUNDS", 40)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600 + ROUNDS), pytest.mark.alone]
 
@@ -245,7 +245,8 @@ def test_operation_finished_since_the_snapshot_runs_again_and_replays(
 
 def test_crowd_on_one_key_has_one_effect(parallel: Parallel) -> None:
     watch = Watch()
-    answers = race(parallel, lambda number, turn: attempt(f"k{turn}", watch))
+    rounds = dose("RACE_ROUNDS", 200)
+    answers = race(parallel, lambda number, turn: attempt(f"k{turn}", watch), rounds)
     assert_somebody_won(answers)
     assert_one_effect_each(watch, answers)
     assert watch.runs.total() == len(answers)

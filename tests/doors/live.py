@@ -188,7 +188,7 @@ LIVE_DOORS = {
     "command": LiveDoor("none", by_command, Customer.deposits, status=200, says_replayed=False),
 }
 KINDS = {
-    name: LiveDoor("gunicorn", by_kind(f"/{folder}/{name}/201/"), products)
+    name: LiveDoor("gunicorn", by_kind(f"/{folder}/{name}/201/"), products, rounds=2)
     for folder, doors in (("doors", DOORS), ("site", UNDER_MIDDLEWARE))
     for name in doors
 }
