@@ -52,6 +52,11 @@ class Journey:
         elif self.end == point:
             self.kill()
 
+    def arrive(self) -> None:
+        """Reach the last point; what the process does between two requests is on nobody's way."""
+        self.reach("before the answer")
+        self.begin("")
+
     def kill(self) -> None:
         with suppress(FileExistsError):
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL))
@@ -98,13 +103,13 @@ def middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def sync(request: Any) -> Any:
         journey.begin(request.headers.get(HEADER, ""))
         response = get_response(request)
-        journey.reach("before the answer")
+        journey.arrive()
         return response
 
     async def asynchronous(request: Any) -> Any:
         journey.begin(request.headers.get(HEADER, ""))
         response = await get_response(request)
-        journey.reach("before the answer")
+        journey.arrive()
         return response
 
     return asynchronous if iscoroutinefunction(get_response) else sync
@@ -115,7 +120,7 @@ def begin_task(task: Any, **_: Any) -> None:
 
 
 def end_task(**_: Any) -> None:
-    journey.reach("before the answer")
+    journey.arrive()
 
 
 class CrashPoints(AppConfig):
