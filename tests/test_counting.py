@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_idempotency import counting
 from django_idempotency.claims.counts import Hour, Replays, add_to_hours, add_to_records, open_hours
 from django_idempotency.core.operations import Operation, Snapshot
-from django_idempotency.counting import Counts, tally, write
+from django_idempotency.counting import WRITE_EVERY, Counts, tally, write
 from django_idempotency.exceptions import (
     FingerprintMismatch,
     IdempotencyError,
@@ -43,6 +43,7 @@ HOUR = timedelta(hours=1)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """Let the test move the clock that says when to write."""
     now = [1000.0]
+    monkeypatch.setattr(counting, "WRITE_EVERY", WRITE_EVERY)
     monkeypatch.setattr(counting.time, "monotonic", lambda: now[0])
     return now
 
@@ -73,7 +74,7 @@ def test_replays_are_written_at_the_end_of_a_later_request(clock: list[float]) -
     for _ in range(4):
         post("k")
     assert IdempotencyRecord.objects.get().replays == 0
-    clock[0] += counting.WRITE_EVERY
+    clock[0] += WRITE_EVERY
     before = timezone.now()
     Client().get("/probe/create/")
     record = IdempotencyRecord.objects.get()
