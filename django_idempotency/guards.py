@@ -68,7 +68,7 @@ class Policy:
             request,
             key=key,
             principal=self._principal(request),
-            payload=str(fingerprint(request)) if fingerprint else payload.digest,
+            payload=fingerprint(request) if fingerprint else payload.digest,
             kept=lambda: payload.kept,
             retention=conf.retention(self.options.retention),
         )
@@ -81,7 +81,7 @@ class Policy:
 
     def _principal(self, request: HttpRequest) -> str:
         scope = self.options.scope or conf.hook("SCOPE")
-        return self.caller(request) if scope is None else str(scope(request))
+        return self.caller(request) if scope is None else scope(request)
 
     def caller(self, request: HttpRequest) -> str:
         """Return who sent a request, where no SCOPE tells."""

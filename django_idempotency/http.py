@@ -29,7 +29,7 @@ from django_idempotency.exceptions import (
     ResultExpired,
     StoreUnavailable,
 )
-from django_idempotency.scopes import scope_of
+from django_idempotency.scopes import scope_of, told
 
 BODY_OMITTED_HEADER = "Idempotent-Body-Omitted"
 
@@ -135,7 +135,11 @@ def operation_for(
     ``kept`` gives what to keep of it, and is asked when a claim writes the record.
     """
     path = escape_uri_path(request.path)
-    parts = (("method", _bytes(request.method or "")), ("path", path.encode()), ("payload", _bytes(payload)))
+    parts = (
+        ("method", _bytes(request.method or "")),
+        ("path", path.encode()),
+        ("payload", _bytes(told(payload, "fingerprint"))),
+    )
     return Operation(
         scope=scope_of(principal, request),
         key=key,

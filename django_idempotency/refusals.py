@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
@@ -49,7 +50,8 @@ def _page(request: HttpRequest, problem: Problem) -> HttpResponse:
     }
     try:
         return HttpResponse(render_to_string(TEMPLATE, context, request), status=problem.status)
-    except TemplateDoesNotExist:  # a project without APP_DIRS, or without templates at all
+    # A project without APP_DIRS, or without templates at all; or a context processor that asks the store, too.
+    except (TemplateDoesNotExist, Error):
         return _details(problem)
 
 

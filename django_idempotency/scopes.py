@@ -7,12 +7,24 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils.encoding import escape_uri_path
 
 ANONYMOUS = "anonymous"
 _PLAIN = (str, bytes, int, UUID, dict, list, tuple)
+
+
+def told(value: Any, what: str) -> str:
+    """Return what a project's callable told of a request; ImproperlyConfigured if that tells nothing apart."""
+    if isinstance(value, str) and value:
+        return value
+    kind = "an empty str" if value == "" else type(value).__name__
+    raise ImproperlyConfigured(
+        f"The {what} of a request must be a str, and the project's callable returned {kind}."
+    )
 
 
 def scope_of(principal: str, request: HttpRequest) -> str:
@@ -20,25 +32,26 @@ def scope_of(principal: str, request: HttpRequest) -> str:
 
     The principal is percent-encoded, hence the first space divides the two.
     """
-    return f"{quote(principal, safe=':@.+~-_', errors='surrogatepass')} {route_of(request)}"
+    return f"{quote(told(principal, 'scope'), safe=':@.+~-_', errors='surrogatepass')} {route_of(request)}"
 
 
 def route_of(request: HttpRequest) -> str:
     """Return the URL pattern that matched (``api/orders/<int:pk>/pay/``), or the path where no URL was resolved."""
     match = request.resolver_match
-    return match.route if match is not None and match.route else request.path
+    return match.route if match is not None and match.route else escape_uri_path(request.path)
 
 
 def user_principal(user: Any, request: HttpRequest) -> str | None:
     """Return ``user:<pk>`` of an authenticated user, or None for anybody else.
 
-    A user without a primary key (a service account made from a token) is told apart by the Authorization header;
+    One that is no AUTH_USER_MODEL goes by the name of its class: a device and a person may have the same number. A
+    user without a primary key (a service account made from a token) is told apart by the Authorization header;
     with neither there is nothing to keep callers apart by, so that is an ImproperlyConfigured, not a shared scope.
     """
     if user is None or not getattr(user, "is_authenticated", False):
         return None
     if getattr(user, "pk", None) is not None:
-        return f"user:{user.pk}"
+        return f"{_kind(user)}:{user.pk}"
     digest = authorization_principal(request)
     if digest is None:
         raise ImproperlyConfigured(
@@ -46,6 +59,15 @@ def user_principal(user: Any, request: HttpRequest) -> str | None:
             'set IDEMPOTENCY["SCOPE"] to a callable that returns what tells your callers apart.'
         )
     return digest
+
+
+def _kind(user: Any) -> str:
+    if not isinstance(user, Model):
+        kind: str = user.__class__.__qualname__.lower()
+        return kind
+    # A proxy is another name for the same rows.
+    label = (user._meta.concrete_model or user)._meta.label
+    return "user" if label == settings.AUTH_USER_MODEL else label.lower()
 
 
 def found_principal(found: Any, request: HttpRequest) -> str:

@@ -1,7 +1,9 @@
 """What happened to an operation, in the past tense; log lines and metrics are receivers.
 
 The sender is always ``IdempotencyRecord``. Receivers run through ``send_robust``: one that raises is logged by
-Django and changes no outcome. None of the arguments shows a key, a payload or a body in its ``repr``.
+Django and changes no outcome. ``claimed`` is sent inside the transaction, which a database error of a receiver would
+break: one that asks the records' database does so in ``atomic()``. None of the arguments shows a key, a payload or a
+body in its ``repr``.
 """
 
 from __future__ import annotations

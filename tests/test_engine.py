@@ -282,6 +282,43 @@ def test_lost_claim_rolls_back_and_runs_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.vendors("mysql")
+def test_row_that_changed_since_the_snapshot_runs_again(parallel: Parallel) -> None:
+    """MariaDB tells of it by an error of its own (1020), from 11.6 on without being asked to."""
+    row = Product.objects.create(name="row", price=1, stock=1)
+    runs: list[int] = []
+
+    def act(claim: Claim) -> None:
+        runs.append(claim.attempt)
+        row.refresh_from_db()
+        if len(runs) == 1:
+            parallel.call(lambda: Product.objects.update(stock=99))
+        row.stock += 1
+        row.save()
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    try:
+        run(Task(act))
+    finally:
+        connection.close()
+    assert (len(runs), Product.objects.get(pk=row.pk).stock) == (2, 100)
+
+
+@pytest.mark.vendors("postgresql")
+def test_cursor_that_is_used_after_its_end_is_no_lost_connection() -> None:
+    def act(claim: Claim) -> None:
+        Product.objects.create(name="gone", price=1, stock=1)
+        with connection.cursor() as cursor:
+            pass
+        cursor.execute("SELECT 1")
+
+    with pytest.raises(InterfaceError, match="cursor"):
+        run(Task(act))
+    assert Product.objects.count() == 0
+
+
+@pytest.mark.vendors("mysql")
 def test_swallowed_deadlock_does_not_commit_half_of_the_view(parallel: Parallel) -> None:
     """MariaDB undoes the whole transaction behind Django's back; the fence notices, and the view runs again."""
     for name in ("a", "b"):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import RequestFactory
 
 from django_idempotency import exceptions
-from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError, InProgress
+from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError, InProgress, StoreUnavailable
 from django_idempotency.refusals import refusal
 
 pytestmark = pytest.mark.once
@@ -53,6 +55,19 @@ def test_page_leads_back_to_the_form_on_this_site_only() -> None:
         said = page(FingerprintMismatch(), **referer)
         assert "<a " not in said
         assert "go back, reload the form" in said
+
+
+def asks_the_database(request: Any) -> dict[str, Any]:
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+def test_page_whose_context_asks_a_store_that_is_down_gives_way_to_problem_details(settings: Any) -> None:
+    templates = copy.deepcopy(settings.TEMPLATES)
+    templates[0]["OPTIONS"]["context_processors"].append(f"{__name__}.asks_the_database")
+    settings.TEMPLATES = templates
+    response = refusal(RequestFactory().post("/order/", headers={"Accept": "text/html"}), StoreUnavailable())
+    assert (response.status_code, response.headers["Content-Type"]) == (503, "application/problem+json")
+    assert response.headers["Retry-After"]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.test import RequestFactory
 from django.urls import resolve
+from django.utils.functional import SimpleLazyObject
 
 from django_idempotency.scopes import authorization_principal, scope_of, user_principal
+from example_project.shop.models import Wallet
 
 pytestmark = pytest.mark.once
 
@@ -31,6 +34,8 @@ def test_route_at_the_root_is_its_path() -> None:
     made = request()
     made.resolver_match.route = ""
     assert scope_of("user:1", made) == "user:1 /probe/create/"
+    made.path = "/\0/"
+    assert scope_of("user:1", made) == "user:1 /%00/"
 
 
 @pytest.mark.parametrize("principal", ["a b", "a\nb", "ключ", "a%20b", "\udcff"])
@@ -55,7 +60,6 @@ def test_distinct_principals_stay_distinct() -> None:
         "?",
         "\ud800",
         "\ud801",
-        "",
     ]
     assert len({scope_of(principal, request()) for principal in principals}) == len(principals)
 
@@ -71,8 +75,34 @@ def test_without_authorization_there_is_no_principal(headers: dict[str, str]) ->
 
 
 def test_user_by_primary_key() -> None:
-    assert user_principal(SimpleNamespace(is_authenticated=True, pk=0), request()) == "user:0"
-    assert user_principal(SimpleNamespace(is_authenticated=True, pk=7), request()) == "user:7"
+    assert user_principal(User(pk=0), request()) == "user:0"
+    assert user_principal(SimpleLazyObject(lambda: User(pk=7)), request()) == "user:7"
+
+
+def test_users_of_different_kinds_with_one_number_stay_distinct() -> None:
+    class Device:
+        is_authenticated, pk = True, 1
+
+    class Person(Device):
+        pass
+
+    buyer: Any = Wallet(pk=1)
+    buyer.is_authenticated = True
+    users = [User(pk=1), Device(), Person(), buyer]
+    assert [user_principal(user, request()) for user in users] == [
+        "user:1",
+        f"{Device.__qualname__.lower()}:1",
+        f"{Person.__qualname__.lower()}:1",
+        "shop.wallet:1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(None, "NoneType"), ("", "an empty str"), (7, "int"), (b"a", "bytes")]
+)
+def test_principal_that_tells_nothing_apart_is_an_error(value: Any, kind: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"scope of a request must be a str.*returned {kind}"):
+        scope_of(value, request())
 
 
 def test_user_without_a_primary_key_is_told_apart_by_authorization_or_not_at_all() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db import DatabaseError, Error, InterfaceError, OperationalError
 
 _REFUSED = {"55P03", 1205, 3572}
-_REPEATABLE = {"40001", "40P01", 1213}
+# 1020: a row changed since the snapshot (MariaDB, innodb_snapshot_isolation).
+_REPEATABLE = {"40001", "40P01", 1020, 1213}
 # 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle.
 _LOST = {"57P01", "57P02", "57P03", 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 
@@ -41,7 +42,7 @@ def is_connection_lost(error: BaseException) -> bool:
     OperationalError that has no SQLSTATE, PyMySQL an InterfaceError ``(0, '')``.
     """
     if isinstance(error, InterfaceError):
-        return True
+        return "cursor" not in str(error)  # used after its end: a bug, which a retry meets again
     if not isinstance(error, OperationalError):
         return False
     code = error_code(error)

@@ -21,9 +21,11 @@ def chosen_database(alias: str | None) -> str:
 
 
 def some_text(text: str) -> str:
-    """Return a text that is not empty."""
+    """Return a text that is not empty, and that a database takes."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!a} holds what cannot be printed")
     return text
 
 

@@ -15,7 +15,7 @@ from django_idempotency.http import is_stored, raw_key
 from django_idempotency.options import Options
 from django_idempotency.rest_framework.pages import may_come_from_a_page, page_key
 from django_idempotency.rest_framework.payloads import payload_of
-from django_idempotency.scopes import ANONYMOUS, user_principal
+from django_idempotency.scopes import ANONYMOUS, authorization_principal, found_principal, user_principal
 
 
 class IdempotencyHooks:
@@ -36,14 +36,21 @@ class IdempotencyHooks:
         """Return the principal in whose name the key counts; the route is always added."""
         scope = conf.hook("SCOPE")
         if scope is not None:
-            return str(scope(request))
-        return user_principal(request.user, request._request) or ANONYMOUS
+            principal: str = scope(request)
+            return principal
+        own = request._request
+        if user := user_principal(request.user, own):
+            return user
+        if request.auth is not None:  # an application's token, for example, which stands for no user
+            return found_principal(request.auth, own)
+        return authorization_principal(own) or ANONYMOUS
 
     def get_idempotency_fingerprint(self, request: Request) -> str:
         """Return what tells one payload from another; method and path always count beside it."""
         fingerprint = conf.hook("FINGERPRINT")
         if fingerprint is not None:
-            return str(fingerprint(request))
+            told: str = fingerprint(request)
+            return told
         return payload_of(request, conf.prefer(self.idempotency_ignore_fields, "FINGERPRINT_IGNORE")).digest
 
     def should_store_response(self, response: HttpResponseBase) -> bool:
@@ -70,11 +77,11 @@ class TunedHooks(IdempotencyHooks):
         return (self.options.key or self.base.get_idempotency_key)(request)
 
     def get_idempotency_scope(self, request: Request) -> str:
-        return str((self.options.scope or self.base.get_idempotency_scope)(request))
+        return (self.options.scope or self.base.get_idempotency_scope)(request)
 
     def get_idempotency_fingerprint(self, request: Request) -> str:
         if self.options.fingerprint:
-            return str(self.options.fingerprint(request))
+            return self.options.fingerprint(request)
         if _overrides(self.base, "fingerprint"):
             return self.base.get_idempotency_fingerprint(request)
         return super().get_idempotency_fingerprint(request)
