@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
@@ -50,14 +49,17 @@ class Call:
         return finished(self.function(*first, self.request, *self.args, **self.kwargs))
 
 
-@contextmanager
-def active(request: HttpRequest) -> Iterator[None]:
+class Active:
     """Mark a request while a door has it in hand, so that a door inside that one passes it on."""
-    setattr(request, _ACTIVE, True)
-    try:
-        yield
-    finally:
-        request.__dict__.pop(_ACTIVE, None)
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    def __enter__(self) -> None:
+        setattr(self._request, _ACTIVE, True)
+
+    def __exit__(self, *error: object) -> None:
+        self._request.__dict__.pop(_ACTIVE, None)
 
 
 def is_active(request: HttpRequest) -> bool:

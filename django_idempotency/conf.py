@@ -57,7 +57,7 @@ class Defaults:
     PURGE_AFTER_REQUESTS: int = 0
 
 
-# Only for types: what is found on the class never gets as far as ``__getattr__()``.
+# Only for types: a setting of ``Defaults`` would go before what ``_read()`` makes of it.
 if TYPE_CHECKING:
     _Base = Defaults
 else:
@@ -66,12 +66,6 @@ else:
 
 class Conf(_Base):
     """The settings in force: the project's value, else the default; never copied, so ``override_settings`` works."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _NAMES:
-            configured = getattr(settings, "IDEMPOTENCY", {})
-            return configured[name] if name in configured else getattr(Defaults, name)
-        raise AttributeError(f"IDEMPOTENCY has no setting {name!r}.")
 
     def prefer(self, own: Any, name: str) -> Any:
         """Return a view's own value, or the setting ``name`` where the view has none."""
@@ -88,5 +82,16 @@ class Conf(_Base):
         return import_string(value) if isinstance(value, str) else value
 
 
-_NAMES = frozenset(Defaults.__annotations__)
+def _read(name: str) -> property:
+    """Return a property of ``Conf``: a request reads thirty settings, and ``__getattr__()`` takes thrice as long."""
+    default = getattr(Defaults, name)
+
+    def read(conf: Conf) -> Any:
+        return getattr(settings, "IDEMPOTENCY", {}).get(name, default)
+
+    return property(read)
+
+
+for _name in Defaults.__annotations__:
+    setattr(Conf, _name, _read(_name))
 conf = Conf()

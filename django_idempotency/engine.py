@@ -20,7 +20,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.patience import Patience
 from django_idempotency.signals import claimed, completed, rejected, released, replayed
 from django_idempotency.stages import Repeat, RolledBack, Stage
-from django_idempotency.transactions import kept_in_one_piece
+from django_idempotency.transactions import KeptInOnePiece
 
 T = TypeVar("T")
 
@@ -173,7 +173,7 @@ class _Execution(Generic[T]):
                     return held
                 self._on_commit_first(lambda: self._committed(stage))
                 stage.claim = held
-                with kept_in_one_piece(self._connection):
+                with KeptInOnePiece(self._connection):
                     stage.outcome = outcome = _called(call, held)
                 self._complete(held, outcome)
         except ClaimLost as lost:
@@ -184,7 +184,7 @@ class _Execution(Generic[T]):
 
     def _on_commit_first(self, hook: Callable[[], None]) -> None:
         """Put a hook before all others: one of the view's that raises must not hide that the COMMIT happened."""
-        transaction.on_commit(hook, using=self.using)
+        self._connection.on_commit(hook)
         hooks = self._connection.run_on_commit
         hooks.insert(0, hooks.pop())
 
@@ -197,7 +197,7 @@ class _Execution(Generic[T]):
     def _complete(self, claim: Claim, outcome: Outcome[T]) -> None:
         if outcome.snapshot is None:
             raise RolledBack(outcome)
-        if transaction.get_rollback(using=self.using):
+        if self._connection.get_rollback():
             raise self._marked(outcome, outcome.snapshot.status)
         self.claims.complete(claim, outcome.snapshot)
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from django_idempotency.bodies import MULTIPART, Restart, multipart_payload, read_payload
-from django_idempotency.calls import Call, active, is_active
+from django_idempotency.calls import Active, Call, is_active
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
@@ -160,7 +160,7 @@ def guarded(call: Call, options: Options, *, non_atomic: Collection[str] = ()) -
 
 def once(call: Call, policy: Policy, key: str) -> HttpResponseBase:
     """Answer a keyed call with what its one execution answered; raise what refuses it."""
-    with active(call.request):
+    with Active(call.request):
         result = executed(call, policy, key, ViewWork)
     return replay_of(result) if isinstance(result, Snapshot) else result.answer
 

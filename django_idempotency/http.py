@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -164,7 +165,7 @@ def is_stored(response: HttpResponseBase) -> bool:
 
 def snapshot_of(response: HttpResponseBase, *, keep_body: bool) -> Snapshot:
     """Return the answer to store: allowed headers only, the body unless it is unwanted, streaming or too large."""
-    allowed = {name.lower() for name in conf.RESPONSE_HEADERS} - _NEVER
+    allowed = _stored_headers(tuple(conf.RESPONSE_HEADERS))
     headers = tuple((name, value) for name, value in response.items() if name.lower() in allowed)
     body = response.content if keep_body and isinstance(response, HttpResponse) else None
     if body is not None and len(body) > conf.MAX_BODY_BYTES:
@@ -210,6 +211,11 @@ def problem_of(error: IdempotencyError) -> Problem:
 _NEVER = frozenset(
     {"set-cookie", "date", "connection", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"}
 )
+
+
+@lru_cache(maxsize=8)
+def _stored_headers(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names) - _NEVER
 
 
 def _kept_query(request: HttpRequest) -> str:

@@ -42,7 +42,33 @@ class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         return self.filter(expires_at__gte=start, expires_at__lt=end)
 
 
-class IdempotencyRecord(models.Model):
+class Recorded:
+    """What is known of a record, by whichever query read it: what decides, and what it answers."""
+
+    scope: Any
+    key: Any
+    fingerprint: Any
+    state: Any
+    expires_at: Any
+    attempt: Any
+    response_status: Any
+    response_headers: Any
+    response_body: Any
+
+    def as_stored(self) -> StoredRecord:
+        """Return what ``decide()`` needs of this record."""
+        return StoredRecord(self.scope, self.key, self.fingerprint, self.state, self.expires_at)
+
+    def as_snapshot(self) -> Snapshot:
+        """Return the stored answer of a completed record; the body is None when it was not kept.
+
+        Raises StoreUnavailable when it is encrypted and no key decrypts it.
+        """
+        headers = tuple((name, value) for name, value in self.response_headers)
+        return Snapshot(self.response_status or 200, headers, opened(self.response_body))
+
+
+class IdempotencyRecord(Recorded, models.Model):
     """One keyed operation: what was asked, what was answered, and until when that binds.
 
     The primary key is derived from (scope, key), so one unique index serves uniqueness and look-up, exactly and
@@ -106,18 +132,6 @@ class IdempotencyRecord(models.Model):
     def check(cls, **kwargs: Any) -> list[CheckMessage]:
         """Run Django's checks; MariaDB may keep the partial index whole."""
         return [message for message in super().check(**kwargs) if message.id != "models.W037"]
-
-    def as_stored(self) -> StoredRecord:
-        """Return what ``decide()`` needs of this record."""
-        return StoredRecord(self.scope, self.key, self.fingerprint, self.state, self.expires_at)
-
-    def as_snapshot(self) -> Snapshot:
-        """Return the stored answer of a completed record; the body is None when it was not kept.
-
-        Raises StoreUnavailable when it is encrypted and no key decrypts it.
-        """
-        headers = tuple((name, value) for name, value in self.response_headers)
-        return Snapshot(self.response_status or 200, headers, opened(self.response_body))
 
 
 class IdempotencyHour(models.Model):

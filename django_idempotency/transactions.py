@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from django.db.transaction import TransactionManagementError
@@ -29,25 +28,27 @@ _REFUSED = (
 )
 
 
-@contextmanager
-def kept_in_one_piece(connection: Any) -> Iterator[None]:
+class KeptInOnePiece:
     """Refuse SQL that ends the transaction: the view's writes would be committed without the record, or lost under it.
 
     Django refuses ``commit()``, ``rollback()`` and ``set_autocommit()`` inside ``atomic()`` by itself, and sees no SQL.
     MariaDB, MySQL and Oracle also commit before a statement that changes a table. Raises TransactionManagementError
     from the call that sends such a statement; what a stored procedure does is not seen.
     """
-    refused = [_ENDS] if connection.features.can_rollback_ddl else [_ENDS, _COMMITS_TACITLY]
 
-    def wrapper(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
-        for pattern in refused:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._refused = [_ENDS] if connection.features.can_rollback_ddl else [_ENDS, _COMMITS_TACITLY]
+
+    def __enter__(self) -> None:
+        self._connection.execute_wrappers.append(self._execute)
+
+    def __exit__(self, *error: object) -> None:
+        # Not the last one: the view may have put up a wrapper of its own that stays.
+        self._connection.execute_wrappers.remove(self._execute)
+
+    def _execute(self, execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
+        for pattern in self._refused:
             if isinstance(sql, str) and (match := pattern.match(sql)):
                 raise TransactionManagementError(_REFUSED.format(match[1].upper()))
         return execute(sql, *rest)
-
-    connection.execute_wrappers.append(wrapper)
-    try:
-        yield
-    finally:
-        # Not the last one: the view may have put up a wrapper of its own that stays.
-        connection.execute_wrappers.remove(wrapper)

@@ -6,9 +6,11 @@ from collections import OrderedDict
 
 import pytest
 from django.conf import settings
+from django.http import HttpResponse
 from django.test import override_settings
 
 from django_idempotency.conf import Conf, Defaults, conf
+from django_idempotency.http import snapshot_of
 
 pytestmark = pytest.mark.once
 
@@ -43,6 +45,28 @@ def test_override_is_seen_at_once_and_leaves_the_rest_alone() -> None:
     with override_settings(IDEMPOTENCY={"RETRIES": 7}):
         assert (conf.RETRIES, Conf().RETRIES, conf.RETRY_AFTER) == (7, 7, 1)
     assert usual == conf.RETRIES
+
+
+def test_change_within_the_setting_is_seen_at_once() -> None:
+    with override_settings(IDEMPOTENCY={"RETRIES": 7}):
+        settings.IDEMPOTENCY["RETRIES"] = 8
+        assert conf.RETRIES == 8
+        del settings.IDEMPOTENCY["RETRIES"]
+        assert conf.RETRIES == 2
+
+
+def test_headers_that_are_stored_follow_the_setting() -> None:
+    response = HttpResponse(headers={"Content-Type": "a/b", "ETag": "x", "Set-Cookie": "c"})
+    names: list[str] = []
+
+    def stored() -> list[str]:
+        return [name for name, _ in snapshot_of(response, keep_body=True).headers]
+
+    with override_settings(IDEMPOTENCY={"RESPONSE_HEADERS": names}):
+        assert stored() == []
+        names.extend(["etag", "set-cookie"])
+        assert stored() == ["ETag"]
+    assert stored() == ["Content-Type", "ETag"]
 
 
 @override_settings(

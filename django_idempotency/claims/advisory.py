@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 
-from django_idempotency.claims.reads import find_record, read_on
+from django_idempotency.claims.reads import FoundRecord, find_record, read_on
 from django_idempotency.core.operations import Operation, operation_digest
-from django_idempotency.models import IdempotencyRecord
 
 # Marks our locks in pg_locks, in the upper half of ``classid``; the sign bit is clear.
 _OURS = 0x1DE0
@@ -54,7 +53,7 @@ def try_lock(operation: Operation, using: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def lock_and_read(operation: Operation, using: str) -> tuple[bool, IdempotencyRecord | None]:
+def lock_and_read(operation: Operation, using: str) -> tuple[bool, FoundRecord | None]:
     """Try the lock, then read the record by its id: in this order, and in one round trip if the driver can.
 
     A lock that we got was released after its holder's COMMIT. At READ COMMITTED the second statement's snapshot is

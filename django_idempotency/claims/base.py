@@ -23,12 +23,12 @@ from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from django_idempotency.claims.reads import find_record
+from django_idempotency.claims.reads import FoundRecord, find_record
 from django_idempotency.core.decisions import COMPLETED, IN_PROGRESS, Decision, decide
 from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.encryption import sealed
 from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError, KeyInvalid, OutcomeUnknown
-from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet
+from django_idempotency.models import IdempotencyRecord, IdempotencyRecordQuerySet, Recorded
 
 
 class ClaimLost(Exception):
@@ -73,10 +73,10 @@ class Claims(ABC):
     def _records(self) -> IdempotencyRecordQuerySet:
         return IdempotencyRecord.objects.using(self.using)
 
-    def _read(self, operation: Operation) -> IdempotencyRecord | None:
+    def _read(self, operation: Operation) -> FoundRecord | None:
         return find_record(operation.id, self.using)
 
-    def _take_over(self, record: IdempotencyRecord, operation: Operation) -> Claim:
+    def _take_over(self, record: Recorded, operation: Operation) -> Claim:
         """Rewrite a record that binds nobody, under its lock; the bumped attempt is the fence of ``complete()``."""
         now = timezone.now()
         fields = {**claimed_fields(operation, now), "attempt": record.attempt + 1}
@@ -126,7 +126,7 @@ def new_record(operation: Operation, now: datetime, attempt: int) -> Idempotency
     return IdempotencyRecord(**identity, created_at=now, attempt=attempt, **claimed_fields(operation, now))
 
 
-def binding_answer(record: IdempotencyRecord | None, operation: Operation) -> Snapshot | None:
+def binding_answer(record: Recorded | None, operation: Operation) -> Snapshot | None:
     """Return the answer that binds this operation, or None when whoever holds the lock may execute.
 
     Raises FingerprintMismatch, OutcomeUnknown, or KeyInvalid (two keys with one id: never seen, and refused).

@@ -36,8 +36,9 @@ class PostgreSQLClaims(RowLockClaims):
 
     def joins(self) -> bool:
         """Take a healthy transaction: each statement has a snapshot of its own, or the INSERT fails with 40001."""
-        status = getattr(getattr(self.connection.connection, "info", None), "transaction_status", _IN_ERROR)
-        return status != _IN_ERROR and not self.connection.needs_rollback
+        connection = self.connection
+        status = getattr(getattr(connection.connection, "info", None), "transaction_status", _IN_ERROR)
+        return status != _IN_ERROR and not connection.needs_rollback
 
     def prepare(self, operation: Operation) -> Snapshot | None:
         """Leave the look-up to ``claim()``, which makes it in the round trip that it needs anyway."""

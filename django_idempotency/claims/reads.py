@@ -8,30 +8,37 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connections
 
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, Recorded
 
 _KEPT = "_idempotency_read"
 
 
+class FoundRecord(Recorded):
+    """A record as the look-up reads it: no model, which takes longer to make than all the rest."""
+
+    def __init__(self, *values: Any) -> None:
+        self.__dict__.update(zip(_FIELDS, values, strict=True))
+
+
+_FIELDS = tuple(Recorded.__annotations__)
+
+
 class Read:
-    """One SELECT of all but the payload, and how its row becomes a record."""
+    """One SELECT of what binds a retry, and how its row becomes a record."""
 
     def __init__(self, using: str) -> None:
-        records = IdempotencyRecord.objects.using(using).filter(id=UUID(int=0)).defer("request_payload")
-        self._using = using
+        records = IdempotencyRecord.objects.using(using).filter(id=UUID(int=0)).values_list(*_FIELDS)
         self._compiler: Any = records.query.get_compiler(using)
         #: With one ``%s``, for the id.
         self.sql: str = self._compiler.as_sql()[0]
-        columns = [column for column, _, _ in self._compiler.select]
-        self._names = [column.target.attname for column in columns]
-        self._converters = self._compiler.get_converters(columns)
+        self._converters = self._compiler.get_converters([column for column, _, _ in self._compiler.select])
 
-    def record(self, row: Any) -> IdempotencyRecord | None:
+    def record(self, row: Any) -> FoundRecord | None:
         """Return the record of a row as a cursor gives it, or None for none."""
         if row is None:
             return None
         (values,) = self._compiler.apply_converters([row], self._converters)
-        return IdempotencyRecord.from_db(self._using, self._names, values)
+        return FoundRecord(*values)
 
 
 def read_on(using: str) -> Read:
@@ -43,7 +50,7 @@ def read_on(using: str) -> Read:
     return read
 
 
-def find_record(record_id: UUID, using: str) -> IdempotencyRecord | None:
+def find_record(record_id: UUID, using: str) -> FoundRecord | None:
     """Return the record with this id, or None, in one statement."""
     read, connection = read_on(using), connections[using]
     field = IdempotencyRecord._meta.pk

@@ -13,7 +13,7 @@ from ninja.operation import AsyncOperation, Operation
 from ninja.signature.utils import get_typed_signature
 from ninja.utils import contribute_operation_callback
 
-from django_idempotency.calls import Call, active, is_active
+from django_idempotency.calls import Active, Call, is_active
 from django_idempotency.contrib.ninja_schema import described
 from django_idempotency.core.operations import Claim, Outcome, Snapshot
 from django_idempotency.exceptions import IdempotencyError
@@ -155,7 +155,7 @@ class _Guarded(Operation):
             return self.refused(request, error)
 
     def _once(self, call: Call, policy: Policy, key: str) -> HttpResponseBase:
-        with active(call.request):
+        with Active(call.request):
             result = executed(call, policy, key, partial(_Work, self))
             if isinstance(result, Snapshot):
                 return self._withheld(call) or replay_of(result)

@@ -48,7 +48,7 @@ def canonical_json(body: bytes, ignore: Collection[str] = ()) -> bytes | None:
     left out at the top level.
     """
     try:
-        value = json.loads(body, object_pairs_hook=_object, parse_float=_decimal, parse_constant=_constant)
+        value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
         if isinstance(value, dict) and _MEMBERS in value:
             value[_MEMBERS] = [pair for pair in value[_MEMBERS] if pair[0] not in ignore]
         return _dump(value)
@@ -103,4 +103,9 @@ def _ordered(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+
+
+# Made once: json.loads() and json.dumps() make both anew for each call with options.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_decimal, parse_constant=_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from django_idempotency.core.fingerprints import Part
 
 REDACTED = "[redacted]"
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 # Clients choose the names, so there are bounds to what is remembered of them.
 _MOST_KNOWN, _LONGEST_KNOWN = 1000, 100
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
@@ -43,7 +44,7 @@ class Redactor:
     def json(self, body: bytes) -> bytes | None:
         """Return the JSON text without secrets at any depth, or None when it cannot be parsed."""
         try:
-            return json.dumps(self._clean(json.loads(body)), ensure_ascii=False).encode("utf-8", "replace")
+            return _ENCODER.encode(self._clean(json.loads(body))).encode("utf-8", "replace")
         except (ValueError, RecursionError):
             return None
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -12,7 +11,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from django_idempotency.calls import active
+from django_idempotency.calls import Active
 from django_idempotency.claims.registry import claims_for
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Operation, Snapshot
@@ -45,17 +44,15 @@ class GuardedCall:
         self.early: EarlyTransaction | None = None
         self.caller: Caller | None = None
 
-    @contextmanager
-    def installed(self, request: HttpRequest) -> Iterator[None]:
-        """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again."""
+    def install(self, request: HttpRequest) -> None:
+        """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again.
+
+        Whoever does calls ``close()`` when the view has answered.
+        """
         setattr(self.view, (request.method or "").lower(), self)
         if self.atomic_requests:
             self.view.initial = self._initial  # type: ignore[method-assign]
             self.isolate_errors(self.view)
-        try:
-            yield
-        finally:
-            self._close_early()
 
     def isolate_errors(self, view: APIView) -> None:
         """Run ``handle_exception()`` in a transaction of its own under ATOMIC_REQUESTS.
@@ -87,7 +84,8 @@ class GuardedCall:
     def _open_early(self) -> EarlyTransaction | None:
         return self.early if self.early and self.early.is_open else None
 
-    def _close_early(self) -> None:
+    def close(self) -> None:
+        """Commit what ``initial()`` wrote, unless the operation has."""
         if (early := self._open_early()) is not None:
             early.close()
 
@@ -97,7 +95,7 @@ class GuardedCall:
             early.__exit__(*sys.exc_info())
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        with active(request._request):
+        with Active(request._request):
             return self._answer(request, args, kwargs)
 
     def _answer(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponseBase:

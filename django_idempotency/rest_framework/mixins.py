@@ -48,8 +48,11 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
         hooks = _hooks_for(self, handler)
         if hooks is not None and may_be_keyed(hooks, request):
             guard = GuardedCall(self, hooks, handler, using, atomic_requests=atomic_requests)
-            with guard.installed(request):
+            guard.install(request)
+            try:
                 return super().dispatch(request, *args, **kwargs)
+            finally:
+                guard.close()
         if atomic_requests:
             with transaction.atomic(using=using):
                 return super().dispatch(request, *args, **kwargs)

@@ -41,7 +41,7 @@ class _Start:
     """View, request and input as they were before the first run; a replay has none."""
 
     def __init__(self, view: APIView, request: Request) -> None:
-        self.view = copy.copy(view)
+        self.view = dict(view.__dict__)
         self.request = dict(request.__dict__)
         self.restart = Restart(request._request)
 
@@ -133,8 +133,9 @@ class HandlerWork:
     def _start_afresh(self, start: _Start) -> None:
         """Replace view, request and input by what they were before the first run: handlers change all three."""
         original = self.call.view
-        self.view = copy.copy(start.view)
-        for name, value in vars(start.view).items():
+        self.view = copy.copy(original)
+        self.view.__dict__.clear()
+        for name, value in start.view.items():
             setattr(self.view, name, _rebound(value, original, self.view))
         self.call.isolate_errors(self.view)
         self.handler = _rebound(self.call.handler, original, self.view)
