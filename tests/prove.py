@@ -47,6 +47,7 @@ PARTS = (
     Part("races", ("tests/test_races.py",), "RACE_ROUNDS", 10_000, 0.35, 4),
     Part("cuts", ("tests/doors/test_cuts.py",), "CUT_ROUNDS", 500, 0.18, 3, SERVERS),
     Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.3, 2, SERVERS),
+    Part("standby", ("tests/test_standby.py",), "STANDBY_ROUNDS", 200, 2.5, 1, ("postgres",)),
     Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 3.3, 5),
     Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 90.0, 8),
     Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),

@@ -101,9 +101,11 @@ class Pair:
         self.sql("ALTER SYSTEM RESET synchronous_standby_names")
         self.sql("SELECT pg_reload_conf()")
 
-    def waiting(self) -> list[int]:
-        """Return the sessions of the primary whose COMMIT waits for the standby."""
-        return [pid for (pid,) in self.sql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
+    def waiting(self, since: str = "0") -> list[int]:
+        """Return the sessions of the primary whose COMMIT has waited for the standby for so long."""
+        long = f"clock_timestamp() - query_start > interval '{since}'"
+        found = self.sql(f"SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND {long}")
+        return [pid for (pid,) in found]
 
 
 @contextmanager

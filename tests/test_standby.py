@@ -1,4 +1,4 @@
-"""A primary dies in the middle of load and its standby is promoted: one effect for a key, and what was acknowledged is there.
+"""A primary dies in the middle of load and its standby is promoted: one effect, and none lost that was acknowledged.
 
 The servers are this test's own. ``STANDBY_ROUNDS`` is how often a primary dies.
 """
@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,42 +189,63 @@ def test_commit_that_waits_for_its_standby_is_acknowledged_by_nobody_until_then(
     assert effects() == {"k": [answer.json()["id"]]}
 
 
-#: Each is over before the worker's time-out is.
-IN_VAIN = {
-    name: "500ms"
-    for name in (
-        "statement_timeout",
-        "transaction_timeout",
-        "idle_in_transaction_session_timeout",
-        "client_connection_check_interval",
-    )
-}
+#: What one would expect to end the wait; each is over long before the wait is.
+IN_VAIN = [
+    "statement_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+    "client_connection_check_interval",
+]
 
 
-def test_worker_that_gives_up_on_a_waiting_commit_leaves_an_outcome_that_the_retry_reads(
+@contextmanager
+def shop(pair: Pair, log: Path, *options: str) -> Iterator[tuple[int, int]]:
+    """Serve by one worker of gunicorn; yield the port and the worker's process id."""
+    settings = " ".join(f"-c {name}=1s" for name in IN_VAIN)
+    place = {"DATABASE_HOST": pair.host, "DATABASE_USER": "postgres", "PGTARGETSESSIONATTRS": "read-write"}
+    own = environment(**place, DJANGO_SETTINGS_MODULE="tests.settings", PGOPTIONS=settings)
+    command = ["gunicorn", "example_project.wsgi", *options, "--bind", "fd://{fd}"]
+    with serving(command, own, log) as (port, master):
+        children = Path(f"/proc/{master}/task/{master}/children")
+        yield port, int(wait_for(children.read_text).split()[0])
+
+
+def order(port: int) -> Answer:
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    return send(port, "/echo/", b'{"note": "k"}', headers)
+
+
+def test_nothing_bounds_a_waiting_commit_and_the_retry_of_a_killed_worker_reads_the_truth(
     pair: Pair, parallel: Parallel, tmp_path: Path
 ) -> None:
-    options = " ".join(f"-c {name}={value}" for name, value in IN_VAIN.items())
-    place = {"DATABASE_HOST": pair.host, "DATABASE_USER": "postgres", "PGTARGETSESSIONATTRS": "read-write"}
-    own = environment(**place, DJANGO_SETTINGS_MODULE="tests.settings", PGOPTIONS=options)
-    command = ["gunicorn", "example_project.wsgi", "--timeout", "2", "--bind", "fd://{fd}"]
-    headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
-
-    with serving(command, own, tmp_path / "gunicorn.log") as (port, _):
-
-        def ask() -> Answer:
-            return send(port, "/echo/", b'{"note": "k"}', headers)
-
+    with shop(pair, tmp_path / "log", "--threads", "2", "--timeout", "1") as (port, worker):
         pair.crash(pair.other)
-        first = parallel.start(ask)
-        session = wait_for(pair.waiting)
-        assert first().status in (0, 500)
-        assert pair.waiting() == session
-        assert ask().status == 409
+        first = parallel.start(order, port)
+        wait_for(lambda: pair.waiting("2s"))
+        os.kill(worker, signal.SIGKILL)
+        assert first().status == 0
+        assert order(port).status == 409
+        assert pair.waiting("2s")
         pair.start(pair.other)
-        answer = wait_for(lambda: (found := ask()).status == 201 and found)
+        answer = wait_for(lambda: (found := order(port)).status == 201 and found)
     assert answer.replayed
     assert effects() == {"k": [json.loads(answer.body)["id"]]}
+
+
+def test_worker_that_gunicorn_ends_for_slowness_takes_the_wait_with_it(
+    pair: Pair, parallel: Parallel, tmp_path: Path
+) -> None:
+    with shop(pair, tmp_path / "log", "--timeout", "1") as (port, _):
+        pair.crash(pair.other)
+        first = parallel.start(order, port)
+        wait_for(pair.waiting)
+        assert first().status in (0, 500)
+        answer = wait_for(lambda: (found := order(port)).status == 201 and found)
+    assert answer.replayed
+    assert pair.waiting() == []
+    pair.crash(pair.primary)
+    pair.start(pair.other)
+    assert_lost_with_its_record_and_run_again(pair)
 
 
 @pytest.mark.parametrize(("function", "status"), [("pg_cancel_backend", 201), ("pg_terminate_backend", 503)])
@@ -254,6 +276,7 @@ def test_asynchronous_standby_may_lose_what_was_acknowledged_and_its_record_with
 
 def assert_lost_with_its_record_and_run_again(pair: Pair) -> None:
     pair.promote()
+    connection.close()  # it led to the dead one
     assert (effects(), IdempotencyRecord.objects.count()) == ({}, 0)
     pair.stand_by()
     again = post("k")
