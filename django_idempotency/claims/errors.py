@@ -6,6 +6,8 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError
 
 _REFUSED = {"55P03", 1205, 3572}
 _REPEATABLE = {"40001", "40P01", 1213}
+# PostgreSQL ended a session whose transaction was idle or open for too long: no OperationalError to its drivers.
+_ENDED = {"25P03", "25P04"}
 # 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle.
 _LOST = {"57P01", "57P02", "57P03", 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 
@@ -40,7 +42,9 @@ def is_connection_lost(error: BaseException) -> bool:
     Drivers report a loss with a code, or, when it happens on their own side, without any: psycopg raises an
     OperationalError that has no SQLSTATE, PyMySQL an InterfaceError ``(0, '')``.
     """
-    if isinstance(error, InterfaceError):
+    if isinstance(error, InterfaceError) or (
+        isinstance(error, DatabaseError) and error_code(error) in _ENDED
+    ):
         return True
     if not isinstance(error, OperationalError):
         return False
