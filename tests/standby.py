@@ -62,15 +62,16 @@ class Pair:
         ready = servers._postgres_is_ready
         self.lives.enter_context(servers._running(command, seat, lambda: ready(data), SIGINT))
 
-    def stand_by(self) -> None:
-        """Put a new standby into the other seat."""
-        shutil.rmtree(self.other, ignore_errors=True)
-        self.other.mkdir()
-        servers._unprivileged(self.other, SIGINT)
-        source = f"host={self.primary} user=postgres application_name={NAME}"
+    def stand_by(self, seat: Path | None = None, name: str = NAME) -> None:
+        """Put a new standby into the other seat, or into another one."""
+        seat = seat or self.other
+        shutil.rmtree(seat, ignore_errors=True)
+        seat.mkdir()
+        servers._unprivileged(seat, SIGINT)
+        source = f"host={self.primary} user=postgres application_name={name}"
         how = ["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]
-        self.finish(self.other, "pg_basebackup", "-D", str(self.other / "data"), "-d", source, *how)
-        self.start(self.other)
+        self.finish(seat, "pg_basebackup", "-D", str(seat / "data"), "-d", source, *how)
+        self.start(seat)
 
     def crash(self, seat: Path) -> None:
         """Kill a server with SIGKILL; its seat can be started again."""

@@ -181,7 +181,8 @@ def test_host_that_vanishes_keeps_its_key_no_longer_than_the_recipe_says(
     answer, noticed = gone()
     assert answer.status_code == 503
     assert views.effects() == IdempotencyRecord.objects.completed().count() == 1
-    assert free > 0.2
+    # Sooner than a clock of the recipe's for frozen clients, which is left as it is here.
+    assert 0.2 < free < 28
     note("deployment", busy=busy, key_free_after=round(free, 1), host_told_after=round(noticed - started, 1))
 
 
@@ -233,3 +234,34 @@ def test_request_that_the_end_comes_too_early_for_is_rolled_back_and_its_retry_r
         answer = wait_for(lambda: (found := send(port, customer, "k", "")).status == 201 and found)
     assert not answer.replayed
     assert customer.orders() == 1
+
+
+# What comes twice, and what comes too early
+
+
+@pytest.mark.vendors("postgresql")
+def test_request_that_a_proxy_sends_to_the_next_node_runs_once(parallel: Parallel, tmp_path: Path) -> None:
+    customer, pause, send = Customer(), Pause(tmp_path / "pause"), by_token("/api/orders/", order)
+    command = ["gunicorn", "example_project.wsgi", "--bind", "fd://{fd}"]
+    one = serving(command, environment(), tmp_path / "one")
+    with one as (silent, _), serving(command, environment(), tmp_path / "two") as (next_one, _):
+        first = parallel.start(send, silent, customer, "k", pause.fault)
+        pause.pid()
+        meanwhile = send(next_one, customer, "k", "")
+        pause.end()
+        answer, replay = first(), send(next_one, customer, "k", "")
+    assert (meanwhile.status, meanwhile.headers["Retry-After"]) == (409, "1")
+    assert (answer.status, replay.replayed, replay.body) == (201, True, answer.body)
+    assert customer.orders() == 1
+
+
+@pytest.mark.vendors("postgresql", "mysql")
+def test_lost_database_is_503_at_the_claim_and_500_for_what_stands_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "HOST", "/nowhere")
+    connection.close()
+    client = Client(headers={"Idempotency-Key": "k"}, raise_request_exception=False)
+    client.defaults["HTTP_AUTHORIZATION"] = "Token t"
+    assert client.post("/echo/", {}, content_type="application/json").status_code == 503
+    assert client.post("/api/orders/", {}, content_type="application/json").status_code == 500

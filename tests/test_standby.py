@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -32,7 +33,7 @@ from tests.doors.live import environment, wait_for
 from tests.doors.live import post as send
 from tests.history import Seen, anomalies
 from tests.proofs import dose, milliseconds, note
-from tests.recipes import database
+from tests.recipes import PAGE, database
 from tests.standby import Pair
 
 pytestmark = [
@@ -204,7 +205,7 @@ def shop(pair: Pair, log: Path, *options: str) -> Iterator[tuple[int, int]]:
     settings = " ".join(f"-c {name}=1s" for name in IN_VAIN)
     place = {"DATABASE_HOST": pair.host, "DATABASE_USER": "postgres", "PGTARGETSESSIONATTRS": "read-write"}
     own = environment(**place, DJANGO_SETTINGS_MODULE="tests.settings", PGOPTIONS=settings)
-    command = ["gunicorn", "example_project.wsgi", *options, "--bind", "fd://{fd}"]
+    command = ["gunicorn", "example_project.wsgi", "--preload", *options, "--bind", "fd://{fd}"]
     with serving(command, own, log) as (port, master):
         children = Path(f"/proc/{master}/task/{master}/children")
         yield port, int(wait_for(children.read_text).split()[0])
@@ -218,14 +219,14 @@ def order(port: int) -> Answer:
 def test_nothing_bounds_a_waiting_commit_and_the_retry_of_a_killed_worker_reads_the_truth(
     pair: Pair, parallel: Parallel, tmp_path: Path
 ) -> None:
-    with shop(pair, tmp_path / "log", "--threads", "2", "--timeout", "1") as (port, worker):
+    with shop(pair, tmp_path / "log", "--threads", "2", "--timeout", "2") as (port, worker):
         pair.crash(pair.other)
         first = parallel.start(order, port)
-        wait_for(lambda: pair.waiting("2s"))
+        wait_for(lambda: pair.waiting("4s"))
         os.kill(worker, signal.SIGKILL)
         assert first().status == 0
         assert order(port).status == 409
-        assert pair.waiting("2s")
+        assert pair.waiting("4s")
         pair.start(pair.other)
         answer = wait_for(lambda: (found := order(port)).status == 201 and found)
     assert answer.replayed
@@ -272,6 +273,24 @@ def test_asynchronous_standby_may_lose_what_was_acknowledged_and_its_record_with
     assert post("k").status_code == 201
     pair.crash(pair.primary)
     assert_lost_with_its_record_and_run_again(pair)
+
+
+def test_one_of_two_standbys_is_enough(pair: Pair) -> None:
+    (names,) = re.findall(r"`synchronous_standby_names = ('ANY 1 .*')`", PAGE)
+    second = pair.other.with_name("second")
+    pair.stand_by(second, "second")
+    pair.configure(
+        f"synchronous_standby_names = {names.replace('db2', standby.NAME).replace('db3', 'second')}"
+    )
+    pair.crash(pair.other)
+    first = post("k")
+    wait_for(
+        lambda: (
+            pair.sql("SELECT application_name, sync_state FROM pg_stat_replication") == [("second", "quorum")]
+        )
+    )
+    pair.crash(second)
+    assert first.status_code == 201
 
 
 def assert_lost_with_its_record_and_run_again(pair: Pair) -> None:
