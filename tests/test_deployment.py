@@ -1,4 +1,7 @@
-"""The recipes of docs/guide/deployment.md, each in the accident that it is for."""
+"""The recipes of docs/guide/deployment.md, each in the accident that it is for.
+
+Numbers that would take long are made small; ``DEPLOYMENT_SECONDS=recipe`` takes the guide's, for the times it gives.
+"""
 
 from __future__ import annotations
 
