@@ -152,6 +152,16 @@ def test_w001_sqlite_without_immediate_transactions_is_a_warning(
     assert messages() == []
 
 
+@pytest.mark.vendors("sqlite")
+def test_w004_sqlite_that_locks_for_every_request_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W004", False)
+    assert "ATOMIC_REQUESTS off" in (message.hint or "")
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
+    assert messages() == []
+
+
 def test_e004_database_that_cannot_refuse_a_lock_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "elderly")
     monkeypatch.setattr(connection.features, "has_select_for_update_nowait", False)
