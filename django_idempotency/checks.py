@@ -180,7 +180,7 @@ def _is_hook(value: Any) -> bool:
 
 
 def check_locking(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W001: SQLite that fails at once instead of waiting; E004: a database that cannot refuse a lock at once."""
+    """W001, W004: SQLite that fails at once, or locks always; E004: a database that cannot refuse a lock at once."""
     alias = _record_alias()
     if alias not in connections:
         return []
@@ -199,13 +199,21 @@ def check_locking(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
     if mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
-        return []
+        return _check_sqlite_requests(connection)
     options = '{"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL;"}'
     message = (
         f"SQLite database {connection.alias!r} is not in IMMEDIATE mode: "
         "simultaneous writers fail at once with 'database is locked'."
     )
     return [Warning(message, hint=f"Set OPTIONS = {options}.", id="django_idempotency.W001")]
+
+
+def _check_sqlite_requests(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    if not connection.settings_dict.get("ATOMIC_REQUESTS"):
+        return []
+    message = f"SQLite database {connection.alias!r} has ATOMIC_REQUESTS: replays take the write lock too."
+    hint = "Turn ATOMIC_REQUESTS off: a guarded view has a transaction of its own."
+    return [Warning(message, hint=hint, id="django_idempotency.W004")]
 
 
 def check_dead_clients(

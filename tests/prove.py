@@ -59,6 +59,7 @@ PARTS = (
     Part("races", ("tests/test_races.py",), "RACE_ROUNDS", 10_000, 0.2, 4, crowded=True),
     Part("cuts", ("tests/doors/test_cuts.py",), "CUT_ROUNDS", 500, 0.1, 2, SERVERS),
     Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.0, 2, SERVERS),
+    Part("standby", ("tests/test_standby.py",), "STANDBY_ROUNDS", 200, 2.5, 2, ("postgres",)),
     Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 1.8, 5),
     Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 9.0, 8),
     Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -153,6 +152,16 @@ def test_w001_sqlite_without_immediate_transactions_is_a_warning(
     assert messages() == []
 
 
+@pytest.mark.vendors("sqlite")
+def test_w004_sqlite_that_locks_for_every_request_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W004", False)
+    assert "ATOMIC_REQUESTS off" in (message.hint or "")
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
+    assert messages() == []
+
+
 def test_e004_database_that_cannot_refuse_a_lock_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "elderly")
     monkeypatch.setattr(connection.features, "has_select_for_update_nowait", False)
@@ -163,31 +172,54 @@ def test_e004_database_that_cannot_refuse_a_lock_is_an_error(monkeypatch: pytest
     assert messages() == []
 
 
+#: What is missing, and what makes the message go away.
 SETTINGS = {
-    "postgresql": "SET client_connection_check_interval = {}",
-    "mysql": "SET SESSION max_statement_time = {}",
+    "I001": {
+        "postgresql": {"client_connection_check_interval": ("0", "2000")},
+        "mysql": {"max_statement_time": ("0", "2000")},
+    },
+    "I002": {
+        "postgresql": {
+            "idle_in_transaction_session_timeout": ("0", "2000"),
+            "transaction_timeout": ("0", "20000"),
+        },
+        "mysql": {
+            "idle_transaction_timeout": ("0", "20"),
+            "idle_write_transaction_timeout": ("0", "20"),
+        },
+    },
+    "I003": {
+        "postgresql": {"synchronous_commit": ("off", "local")},
+        "mysql": {"GLOBAL innodb_flush_log_at_trx_commit": ("2", "1")},
+    },
 }
 
 
-@pytest.fixture
-def configure() -> Iterator[Callable[[str], None]]:
-    """Return what changes the server's setting for this session; it is undone at the end."""
-
-    def change(value: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(SETTINGS[connection.vendor].format(value))
-
-    yield change
-    change("DEFAULT")
+def configure(name: str, value: str) -> None:
+    """Change the server's setting, for this session where it can be."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {name} = {value}")
 
 
 @pytest.mark.vendors("postgresql", "mysql")
-def test_i001_server_that_does_not_notice_dead_clients_is_told(configure: Callable[[str], None]) -> None:
-    (message,) = messages(databases=["default"])
-    assert (message.id, message.is_serious()) == ("django_idempotency.I001", False)
-    assert SETTINGS[connection.vendor].split()[-3] in message.msg
-    configure("2000")
-    assert messages(databases=["default"]) == []
+@pytest.mark.parametrize("number", SETTINGS)
+def test_server_that_is_open_to_an_accident_is_told_the_setting(number: str) -> None:
+    choices = SETTINGS[number][connection.vendor]
+    try:
+        for name, (bad, good) in choices.items():
+            configure(name, bad)
+            assert number in ids(databases=["default"])
+            configure(name, good)
+            assert number not in ids(databases=["default"])
+            configure(name, bad)
+        (message,) = [each for each in messages(databases=["default"]) if str(each.id).endswith(number)]
+        first = next(iter(choices)).removeprefix("GLOBAL ")
+        assert not message.is_serious()
+        assert first in message.msg
+        assert f"Set {first} " in (message.hint or "")
+    finally:
+        for name in choices:
+            configure(name, "DEFAULT")
 
 
 def test_i001_asks_no_server_unless_a_database_is_named(django_assert_num_queries: Any) -> None:

@@ -24,9 +24,9 @@ from django_idempotency.rest_framework import IdempotencyMixin
 from example_project.shop.models import Product
 
 
-def effect() -> int:
+def effect(name: str = "effect") -> int:
     """Have the effect, and return its number: no two runs answer alike."""
-    return Product.objects.create(name="effect", price="1.00", stock=1).pk
+    return Product.objects.create(name=name, price="1.00", stock=1).pk
 
 
 def effects() -> int:
@@ -185,13 +185,14 @@ class FormView(IdempotencyMixin, APIView):
 
 
 class EchoView(IdempotencyMixin, APIView):
-    """Answers with what it was sent, and the number of its effect."""
+    """Answers with what it was sent, and the number of its effect, which has the name of its note."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
     def post(self, request: Request) -> Response:
-        return Response({**request.data, "id": effect()}, status=201)
+        name = str(request.data.get("note", "effect"))
+        return Response({**request.data, "id": effect(name)}, status=201)
 
 
 class AnyView(IdempotencyMixin, APIView):

@@ -7,6 +7,8 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError
 _REFUSED = {"55P03", 1205, 3572}
 # 1020: a row changed since the snapshot (MariaDB, innodb_snapshot_isolation).
 _REPEATABLE = {"40001", "40P01", 1020, 1213}
+# PostgreSQL ended a session whose transaction was idle or open for too long: no OperationalError to its drivers.
+_ENDED = {"25P03", "25P04"}
 # 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle.
 _LOST = {"57P01", "57P02", "57P03", 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 
@@ -43,6 +45,8 @@ def is_connection_lost(error: BaseException) -> bool:
     """
     if isinstance(error, InterfaceError):
         return "cursor" not in str(error)  # used after its end: a bug, which a retry meets again
+    if isinstance(error, DatabaseError) and error_code(error) in _ENDED:
+        return True
     if not isinstance(error, OperationalError):
         return False
     code = error_code(error)

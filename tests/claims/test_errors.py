@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
+from django.db import DatabaseError, IntegrityError, InterfaceError, InternalError, OperationalError
 
 from django_idempotency.claims.errors import is_connection_lost, is_lock_refused, is_repeatable
 
@@ -32,6 +32,8 @@ CASES = [
     (error(OperationalError, 1020, "x", sqlstate="HY000", driver="pymysql"), "repeatable"),
     (error(OperationalError, "x", sqlstate="57P01"), "lost"),
     (error(OperationalError, "x", sqlstate="08006"), "lost"),
+    (error(InternalError, "x", sqlstate="25P03"), "lost"),
+    (error(InternalError, "x", sqlstate="25P04"), "lost"),
     (error(OperationalError, "the connection is closed"), "lost"),
     (error(OperationalError, 2013, "x", driver="pymysql"), "lost"),
     (error(OperationalError, 1927, "x", sqlstate="HY000", driver="pymysql"), "lost"),

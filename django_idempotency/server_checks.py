@@ -1,0 +1,86 @@
+"""System checks that ask the records' server how it is set; they run with ``check --database`` and ``migrate`` only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Info, Tags
+from django.core.checks import register as register_check
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_idempotency.claims.registry import record_alias
+
+_OFF = ("0",)
+_READ = {
+    "postgresql": "SELECT setting FROM pg_settings WHERE name = %s",
+    "mysql": "SHOW VARIABLES LIKE %s",
+}
+
+
+class Watch(NamedTuple):
+    """A setting that leaves a deployment open to an accident while it has one of the values ``open``.
+
+    It is fine when any of ``names`` has another value; a name that the server does not know is passed over.
+    """
+
+    names: tuple[str, ...]
+    open: tuple[str, ...] = _OFF
+
+
+_SILENT = {
+    "postgresql": Watch(("idle_in_transaction_session_timeout", "transaction_timeout")),
+    "mysql": Watch(("idle_transaction_timeout", "idle_write_transaction_timeout")),
+}
+_EARLY = {
+    "postgresql": Watch(("synchronous_commit",), ("off",)),
+    "mysql": Watch(("innodb_flush_log_at_trx_commit",), ("0", "2")),
+}
+
+
+def register() -> None:
+    """Register every check of this module."""
+    register_check(Tags.database)(check_server)
+
+
+def check_server(
+    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """I002: a silent client keeps its key for ever; I003: an operation is acknowledged before it is on disk."""
+    readable = isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
+    if not readable or record_alias() not in (databases or ()):
+        return []
+    connection = connections[record_alias()]
+    return [*_silent_clients(connection), *_early_answers(connection)]
+
+
+def _silent_clients(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    watch = _SILENT.get(connection.vendor)
+    if watch is None or not _is_open(connection, watch):
+        return []
+    name = watch.names[0]
+    server = f"The server of {connection.alias!r}"
+    message = f"{server} waits for ever for a client that falls silent in an operation ({name} is 0)."
+    hint = f"Set {name} on the server or in OPTIONS, longer than a view is silent between two statements."
+    return [Info(message, hint=hint, id="django_idempotency.I002")]
+
+
+def _early_answers(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    watch = _EARLY.get(connection.vendor)
+    if watch is None or not _is_open(connection, watch):
+        return []
+    name = watch.names[0]
+    message = f"The server of {connection.alias!r} acknowledges an operation before it is on disk ({name})."
+    hint = f"Set {name} to its default, or accept that a crash of the server undoes what clients were told."
+    return [Info(message, hint=hint, id="django_idempotency.I003")]
+
+
+def _is_open(connection: BaseDatabaseWrapper, watch: Watch) -> bool:
+    found = []
+    with connection.cursor() as cursor:
+        for name in watch.names:
+            cursor.execute(_READ[connection.vendor], [name])
+            found += [str(row[-1]) for row in cursor.fetchall()]
+    return bool(found) and set(found) <= set(watch.open)
