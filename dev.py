@@ -26,7 +26,8 @@ LINT = (
     ("lint-imports", "--cache-dir", str(DEV / "import_linter_cache")),
 )
 SERVE = (
-    '"$0" manage.py migrate -v 0 && "$0" manage.py seed_shop --admin && echo "http://127.0.0.1:$1/ (Ctrl-C ends)" &&'
+    'at="http://127.0.0.1:$1" && "$0" manage.py migrate -v 0 && "$0" manage.py seed_shop --admin --url "$at" &&'
+    ' echo "$at/ (Ctrl-C ends)" &&'
     ' exec "$0" -m gunicorn example_project.wsgi --workers 4 --bind "127.0.0.1:$1" --log-level warning'
 )
 

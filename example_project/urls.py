@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.staticfiles.views import serve
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
@@ -16,4 +17,6 @@ urlpatterns = [
     path("plain/", include("example_project.shop.plain")),
     path("shop/", include("example_project.shop.site")),
     path("webhooks/", include("example_project.shop.webhooks")),
+    # With DEBUG off, too, since this is a shop window: a real site's web server does it.
+    path("static/<path:path>", serve, {"insecure": True}),
 ]

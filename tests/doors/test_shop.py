@@ -119,14 +119,23 @@ def test_orders_of_others_are_not_found(browser: Browser) -> None:
 
 def test_seeded_customer_logs_in_as_it_is_printed() -> None:
     printed = io.StringIO()
-    call_command("seed_shop", stdout=printed)
-    assert "http://127.0.0.1:8000/shop/" in printed.getvalue()
+    call_command("seed_shop", url="http://127.0.0.1:8001", stdout=printed)
+    assert re.findall(r"http://\S+", printed.getvalue()) == [
+        "http://127.0.0.1:8001/shop/",
+        "http://127.0.0.1:8001/api/orders/",
+    ]
     assert "alice: password alice" in printed.getvalue()
     client = Client()
     assert client.get("/", follow=True).redirect_chain == [("/shop/", 302), ("/login/?next=/shop/", 302)]
     answer = client.post("/login/", {"username": "alice", "password": "alice", "next": "/shop/"}, follow=True)
     assert "What would you like?" in answer.content.decode()
     assert client.post("/logout/", follow=True).redirect_chain[0] == ("/shop/", 302)
+
+
+@pytest.mark.parametrize("path", ["admin/css/base.css", "django_idempotency/admin.css"])
+def test_shop_serves_its_style_sheets_without_debug(path: str) -> None:
+    answer = Client().get(f"/static/{path}")
+    assert (answer.status_code, b"{" in answer.getvalue()) == (200, True)
 
 
 def test_site_guards_a_view_that_knows_nothing_of_it() -> None:

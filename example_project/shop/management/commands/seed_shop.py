@@ -13,9 +13,9 @@ from example_project.shop.models import Product, Wallet
 
 PRODUCTS = {"Teapot": "19.90", "Cup": "4.50", "Green tea, 100 g": "7.20"}
 CUSTOMERS = ["alice", "bob"]
-FORM = "http://127.0.0.1:8000/shop/ is the order form: click twice, reload, go back and submit it again"
+FORM = "{url}/shop/ is the order form: click twice, reload, go back and submit it again"
 CURL = """\
-curl -i http://127.0.0.1:8000/api/orders/ \\
+curl -i {url}/api/orders/ \\
      -H 'Authorization: Token {token}' -H 'Idempotency-Key: my-first-order' \\
      -H 'Content-Type: application/json' -d '{{"product": {product}, "quantity": 2}}'"""
 
@@ -26,8 +26,9 @@ class Command(BaseCommand):
     help = "Create demo products, customers, tokens and wallets, and print how to use them."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take ``--admin``."""
+        """Take ``--admin`` and ``--url``."""
         parser.add_argument("--admin", action="store_true", help="create admin/admin without DEBUG too")
+        parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the shop is served")
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,8 +40,8 @@ class Command(BaseCommand):
         if settings.DEBUG or options["admin"]:
             seed_admin()
             self.stdout.write("admin: password admin at /admin/")
-        self.stdout.write(FORM)
-        self.stdout.write(CURL.format(token=tokens[0], product=products[0].pk))
+        self.stdout.write(FORM.format(url=options["url"]))
+        self.stdout.write(CURL.format(url=options["url"], token=tokens[0], product=products[0].pk))
 
 
 def seed_product(name: str, price: Decimal) -> Product:
