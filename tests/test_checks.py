@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db import connection, connections
 
+from django_idempotency import admin as idempotency_admin
 from django_idempotency.checks import HOOKS, RULES
 from django_idempotency.conf import Defaults
 from django_idempotency.door_checks import MIDDLEWARE
@@ -63,16 +65,24 @@ def test_e001_is_all_that_is_said_of_settings_that_are_no_dict(settings: Any, va
     assert ids(databases=["default"]) == ["E001"]
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("value", [None, [], "ADMIN"])
+def test_e001_settings_that_are_no_dict_get_as_far_as_the_checks(settings: Any, value: Any) -> None:
+    """The admin, which is loaded before them, asks for a setting."""
+    settings.IDEMPOTENCY = value
+    importlib.reload(idempotency_admin)
+
+
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "REQUIRED": ([1, "no", None], [True]),
-    "METHODS": (["POST", ["post"], [1]], [["PUT"], ("POST",)]),
+    "METHODS": (["POST", ["post"], ["PSOT"], [1]], [["PUT"], ("POST",)]),
     "RETENTION": (
         [0, -1, True, "1 day", None, float("nan"), float("inf"), 1e12, timedelta(0), timedelta.max],
         [0.5, 3600, timedelta(days=30)],
     ),
     "FINGERPRINT_IGNORE": (["trace", [1]], [[], ["trace"]]),
     "HEADER": (
-        ["", [], "Idempotency Key", "IDEMPOTENCY_KEY", "Clé", ["-"], 1],
+        ["", [], "Idempotency Key", "IDEMPOTENCY_KEY", ["HTTP_IDEMPOTENCY_KEY"], "Clé", ["-"], 1],
         ["X-Idempotency-Key", ["Idempotency-Key", "X-Key"]],
     ),
     "KEY_FORMAT": (["loose", None], ["strict"]),
@@ -91,9 +101,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "RETRY_HINTS": (["yes", None], [False]),
     "REPLAY_HEADER": (["", "Replayed:", ["X-Replayed"], None], ["X-Replayed"]),
     "ERROR_FORMAT": (["xml", None], ["json"]),
-    "DOCUMENTATION_URL": ([1, b"https://example.com"], [None, "https://example.com/idempotency"]),
+    "DOCUMENTATION_URL": (
+        [1, b"https://example.com", "not a url", "docs.example.com", "https://a.example/>", "/a\nb", ""],
+        [None, "https://example.com/idempotency?a=1#b", "/docs/", "urn:example:idempotency"],
+    ),
     "WAIT_SECONDS": ([-1, True, None, "10", 3601], [0, 2.5]),
-    "MIDDLEWARE_PATHS": (["/api/", ["api/"], [1], None], [["/"], ("/api/", "/shop")]),
+    "MIDDLEWARE_PATHS": (
+        ["/api/", ["api/"], [1], None, ["/checkout/*"], ["^/api/"], ["/api/$"], ["/a/<int:pk>/"], ["/a?"]],
+        [["/"], ("/api/", "/probe")],
+    ),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
     "CLAIM": (["advisory", None], ["auto", "row_lock"]),
     "CACHE": (["elsewhere", 1, ["default"]], [None]),
