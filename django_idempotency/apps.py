@@ -23,6 +23,7 @@ class IdempotencyConfig(AppConfig):
             door_checks,
             logs,
             neighbour_checks,
+            record_checks,
             upkeep,
             view_checks,
         )
@@ -31,6 +32,7 @@ class IdempotencyConfig(AppConfig):
         checks.register()
         door_checks.register()
         neighbour_checks.register()
+        record_checks.register()
         view_checks.register()
         if apps.is_installed("drf_spectacular"):
             from django_idempotency.contrib import spectacular  # noqa: F401 (the import registers it)

@@ -160,7 +160,7 @@ def is_stored(response: HttpResponseBase) -> bool:
 
 def snapshot_of(response: HttpResponseBase, *, keep_body: bool) -> Snapshot:
     """Return the answer to store: allowed headers only, the body unless it is unwanted, streaming or too large."""
-    allowed = {name.lower() for name in conf.RESPONSE_HEADERS} - _NEVER
+    allowed = {name.lower() for name in conf.RESPONSE_HEADERS} - NEVER_STORED
     headers = tuple((name, value) for name, value in response.items() if name.lower() in allowed)
     body = response.content if keep_body and isinstance(response, HttpResponse) else None
     if body is not None and len(body) > conf.MAX_BODY_BYTES:
@@ -203,7 +203,8 @@ def problem_of(error: IdempotencyError) -> Problem:
     return Problem(status, members, headers, max(1, conf.RETRY_AFTER) if retry else None)
 
 
-_NEVER = frozenset(
+#: Headers that are of one answer only, and Set-Cookie: whatever RESPONSE_HEADERS says.
+NEVER_STORED = frozenset(
     {"set-cookie", "date", "connection", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"}
 )
 

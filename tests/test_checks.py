@@ -15,6 +15,7 @@ from django_idempotency import admin as idempotency_admin
 from django_idempotency.checks import HOOKS, RULES
 from django_idempotency.conf import Defaults
 from django_idempotency.door_checks import MIDDLEWARE
+from django_idempotency.models import IdempotencyRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -223,3 +224,36 @@ def test_i001_is_silent_where_the_server_does_not_know_the_setting(monkeypatch: 
 @pytest.mark.vendors("sqlite")
 def test_i001_has_nothing_to_say_of_sqlite() -> None:
     assert messages(databases=["default"]) == []
+
+
+def test_w006_table_that_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error: that would keep ``migrate`` from making it."""
+    assert "W006" not in ids(databases=["default"])
+    monkeypatch.setattr(IdempotencyRecord._meta, "db_table", "not_migrated")
+    (message,) = (each for each in messages(databases=["default"]) if str(each.id).endswith("W006"))
+    assert not message.is_serious()
+    assert "'not_migrated'" in message.msg
+    assert "manage.py migrate" in str(message.hint)
+    assert "W006" not in ids()
+
+
+@pytest.mark.vendors("sqlite")
+def test_w007_sqlite_with_atomic_requests_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W007", False)
+    assert "Turn ATOMIC_REQUESTS off" in str(message.hint)
+
+
+@pytest.mark.vendors("postgresql", "mysql")
+def test_w007_has_nothing_to_say_of_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    assert messages() == []
+
+
+@pytest.mark.once
+def test_w008_header_that_is_never_stored_is_a_warning(settings: Any) -> None:
+    settings.IDEMPOTENCY = {"RESPONSE_HEADERS": ["ETag", "Set-Cookie", "date"]}
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W008", False)
+    assert message.msg.endswith("never stored: Set-Cookie, date.")
