@@ -215,7 +215,7 @@ def test_i001_asks_no_server_unless_a_database_is_named(django_assert_num_querie
 @pytest.mark.vendors("postgresql", "mysql")
 def test_i001_is_silent_where_the_server_does_not_know_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
-        return execute(sql, ["no_such_setting"], *rest)
+        return execute(sql, ["no_such_setting"] if params else params, *rest)
 
     with connection.execute_wrapper(unknown):
         assert messages(databases=["default"]) == []
