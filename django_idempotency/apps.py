@@ -23,8 +23,10 @@ class IdempotencyConfig(AppConfig):
             door_checks,
             logs,
             neighbour_checks,
+            record_checks,
             server_checks,
             upkeep,
+            view_checks,
         )
         from django_idempotency.callbacks import install
 
@@ -32,6 +34,8 @@ class IdempotencyConfig(AppConfig):
         door_checks.register()
         neighbour_checks.register()
         server_checks.register()
+        record_checks.register()
+        view_checks.register()
         if apps.is_installed("drf_spectacular"):
             from django_idempotency.contrib import spectacular  # noqa: F401 (the import registers it)
         logs.connect()

@@ -19,12 +19,15 @@ from django.utils.module_loading import import_string
 
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import Defaults, conf
+from django_idempotency.encryption import is_installed
+from django_idempotency.options import is_methods
 
 Apps = Sequence[AppConfig] | None
 
 _CENTURY = 100 * 365 * 86400.0
 _HEADER_NAME = re.compile("[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 _FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")  # 32 bytes in URL-safe base64
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:|/)[!#-;=?-~]*")  # whole, or from the root of the site
 _MAKE_KEY = """python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"""
 
 
@@ -39,7 +42,7 @@ def register() -> None:
 
 def check_names(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E001: a name in IDEMPOTENCY that no code reads; the record would silently follow the default."""
-    if not _is_readable():
+    if not is_readable():
         hint = 'Write IDEMPOTENCY = {"RETENTION": 86400}.'
         return [Error("IDEMPOTENCY must be a dict of settings.", hint=hint, id="django_idempotency.E001")]
     known = list(Defaults.__annotations__)
@@ -54,12 +57,13 @@ def check_names(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def _is_readable() -> bool:
+def is_readable() -> bool:
+    """Tell whether the settings are a dict; if not, E001 says so."""
     return isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
 
 
 def _record_alias() -> str:
-    return record_alias() if _is_readable() else ""
+    return record_alias() if is_readable() else ""
 
 
 def _did_you_mean(name: object, known: list[str]) -> str:
@@ -86,7 +90,11 @@ def _is_names(value: Any) -> bool:
 
 
 def _is_paths(value: Any) -> bool:
-    return _is_names(value) and all(path.startswith("/") for path in value)
+    return _is_names(value) and all(re.fullmatch("/[^*?^$<>]*", path) for path in value)
+
+
+def _is_url(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and _URL.fullmatch(value) is not None)
 
 
 def _is_keys(value: Any) -> bool:
@@ -104,14 +112,11 @@ def _is_bool(value: Any) -> bool:
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "REQUIRED": (_is_bool, "True or False"),
-    "METHODS": (
-        lambda value: _is_names(value) and all(name.isupper() for name in value),
-        'a list such as ["POST", "PATCH"]',
-    ),
+    "METHODS": (is_methods, 'a list of methods in upper case, such as ["POST", "PATCH"]'),
     "RETENTION": (_is_retention, "a number of seconds above 0, or a timedelta, up to 100 years"),
     "WAIT_SECONDS": (_is_wait, "a number of seconds from 0 to 3600"),
     "FINGERPRINT_IGNORE": (_is_names, "a list of field names"),
-    "HEADER": (_is_header, 'a header name or a list of them, such as ["Idempotency-Key"]'),
+    "HEADER": (_is_header, 'header names, with hyphens, as sent, not the META name: ["Idempotency-Key"]'),
     "KEY_FORMAT": (lambda value: value in ("lenient", "strict"), '"lenient" or "strict"'),
     "KEY_MAX_LENGTH": (lambda value: _is_count(value, 1) and value <= 255, "a number from 1 to 255"),
     "STORE_BODY": (_is_bool, "True or False"),
@@ -125,8 +130,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "RETRY_HINTS": (_is_bool, "True or False"),
     "REPLAY_HEADER": (lambda value: isinstance(value, str) and _is_header(value), "a header name"),
     "ERROR_FORMAT": (lambda value: value in ("problem", "json"), '"problem" or "json"'),
-    "DOCUMENTATION_URL": (lambda value: value is None or isinstance(value, str), "a URL, or None"),
-    "MIDDLEWARE_PATHS": (_is_paths, 'a list of path prefixes such as ["/api/"]'),
+    "DOCUMENTATION_URL": (_is_url, 'a URL such as "https://example.com/docs/", or None'),
+    "MIDDLEWARE_PATHS": (_is_paths, 'a list of path prefixes such as ["/api/"], no patterns'),
     "DATABASE": (lambda value: value is None or value in connections, "an alias of DATABASES, or None"),
     "CLAIM": (lambda value: value in ("auto", "row_lock"), '"auto" or "row_lock"'),
     "CACHE": (lambda value: value is None or value in tuple(caches.settings), "an alias of CACHES, or None"),
@@ -148,7 +153,9 @@ def check_values(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
             id="django_idempotency.E002",
         )
         for name, (accepts, wanted) in RULES.items()
-        if _is_readable() and not accepts(getattr(conf, name))
+        if is_readable() and not accepts(value := getattr(conf, name))
+        # Without the package E101 comes first: a key is made with it.
+        if name != "ENCRYPTION_KEYS" or not value or is_installed()
     ]
 
 
@@ -163,7 +170,7 @@ def check_hooks(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 def _broken_hooks(names: Iterable[str]) -> Iterator[CheckMessage]:
     for name in names:
-        value = getattr(conf, name) if _is_readable() else None
+        value = getattr(conf, name) if is_readable() else None
         if value is not None and not _is_hook(value):
             yield Error(
                 f"IDEMPOTENCY[{name!r}] is neither a callable nor the dotted path of one: {value!r}.",
@@ -180,7 +187,7 @@ def _is_hook(value: Any) -> bool:
 
 
 def check_locking(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W001, W004: SQLite that fails at once, or locks always; E004: a database that cannot refuse a lock at once."""
+    """W001: SQLite that fails at once; E004: a database that cannot refuse a lock at once."""
     alias = _record_alias()
     if alias not in connections:
         return []
@@ -199,21 +206,13 @@ def check_locking(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
     if mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
-        return _check_sqlite_requests(connection)
+        return []
     options = '{"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL;"}'
     message = (
         f"SQLite database {connection.alias!r} is not in IMMEDIATE mode: "
         "simultaneous writers fail at once with 'database is locked'."
     )
     return [Warning(message, hint=f"Set OPTIONS = {options}.", id="django_idempotency.W001")]
-
-
-def _check_sqlite_requests(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
-    if not connection.settings_dict.get("ATOMIC_REQUESTS"):
-        return []
-    message = f"SQLite database {connection.alias!r} has ATOMIC_REQUESTS: replays take the write lock too."
-    hint = "Turn ATOMIC_REQUESTS off: a guarded view has a transaction of its own."
-    return [Warning(message, hint=hint, id="django_idempotency.W004")]
 
 
 def check_dead_clients(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -11,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.core.checks import register as register_check
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import get_resolver
 
 from django_idempotency.callbacks import (
     authenticates_inside,
@@ -22,9 +21,10 @@ from django_idempotency.callbacks import (
     is_site_door,
     operations,
 )
-from django_idempotency.checks import RULES
+from django_idempotency.checks import RULES, is_readable
 from django_idempotency.conf import conf
 from django_idempotency.options import MARK, options_of
+from django_idempotency.routes import Route, routes
 
 Apps = Sequence[AppConfig] | None
 
@@ -35,28 +35,53 @@ def register() -> None:
     """Register the checks of this module."""
     register_check(check_middleware)
     register_check(check_views)
+    register_check(check_paths)
 
 
 def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """E005: the middleware without paths; E006: the middleware before another one; W002: paths without it."""
+    """E005: the middleware without paths; E006: before another one, or listed twice; W002: paths without it."""
     installed = [is_site_door(name) for name in settings.MIDDLEWARE or ()]
     paths = _list("MIDDLEWARE_PATHS")
     if not any(installed):
         return [_unused()] if paths else []
-    return [*([] if paths else [_no_paths()]), *([] if installed[-1] else [_not_last()])]
+    misplaced = [_twice()] if installed.count(True) > 1 else [] if installed[-1] else [_not_last()]
+    return [*([] if paths else [_no_paths()]), *misplaced]
+
+
+def check_paths(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W004: a path that no URL is under, so that what it was meant for is not guarded."""
+    if not _is_sole_urlconf() or not any(is_site_door(name) for name in settings.MIDDLEWARE or ()):
+        return []
+    known = list(routes(get_resolver()))
+    return [
+        CheckWarning(
+            f"IDEMPOTENCY['MIDDLEWARE_PATHS'] names {path!r}, and no URL is under it: it guards nothing.",
+            hint="Correct the path; it has no SCRIPT_NAME in front.",
+            id="django_idempotency.W004",
+        )
+        for path in _list("MIDDLEWARE_PATHS")
+        if not any(route.may_be_under(path) for route in known)
+    ]
+
+
+def _is_sole_urlconf() -> bool:
+    """Tell whether there is one URLconf; a host or a tenant of its own has a setting that says so."""
+    names = {name for name in dir(settings) if "URLCONF" in name or "HOSTCONF" in name}
+    return names == {"ROOT_URLCONF"} and bool(settings.ROOT_URLCONF)
 
 
 def check_views(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E007: a view that no door can guard as it should; W003: a check that comes after the door."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
-    found = [message for route, view in _views(get_resolver()) for message in _judged(route, view)]
+    found = [message for route in routes(get_resolver()) for message in _judged(route)]
     # Ninja has one pattern for each operation of a path, and behind each of them are all.
     return [message for at, message in enumerate(found) if message not in found[:at]]
 
 
-def _judged(route: str, view: Callable[..., Any]) -> Iterator[CheckMessage]:
-    under = _may_be_under_paths(route) and not is_marked(view)
+def _judged(found: Route) -> Iterator[CheckMessage]:
+    route, view = found.text, found.view
+    under = _may_be_under_paths(found) and not is_marked(view)
     if options_of(getattr(class_of(view), "dispatch", None)) is not None:
         yield _error(
             f"/{route}: @idempotent is on dispatch(), where a replay would come before the checks of the class.",
@@ -116,24 +141,13 @@ def _below_door(view: Any) -> Any:
     return view
 
 
-def _views(resolver: Any, prefix: str = "") -> Iterator[tuple[str, Callable[..., Any]]]:
-    for pattern in resolver.url_patterns:
-        route = f"{prefix}{pattern.pattern}".removeprefix("/")
-        if isinstance(pattern, URLResolver):
-            yield from _views(pattern, route)
-        elif isinstance(pattern, URLPattern):
-            yield route, pattern.callback
-
-
-def _may_be_under_paths(route: str) -> bool:
-    """Tell whether a route can match a path under MIDDLEWARE_PATHS, by what stands before its first variable part."""
-    fixed = "/" + re.split(r"[<(\\\[^$]", route.replace("^", ""))[0]
-    return any(fixed.startswith(path) or path.startswith(fixed) for path in _list("MIDDLEWARE_PATHS"))
+def _may_be_under_paths(route: Route) -> bool:
+    return any(route.may_be_under(path) for path in _list("MIDDLEWARE_PATHS"))
 
 
 def _list(name: str) -> list[str]:
     """Return a setting that is a list, or nothing where E001 or E002 have to be corrected first."""
-    value = getattr(conf, name) if isinstance(getattr(settings, "IDEMPOTENCY", {}), dict) else []
+    value = getattr(conf, name) if is_readable() else []
     return value if RULES[name][0](value) else []
 
 
@@ -149,6 +163,14 @@ def _not_last() -> Error:
     return Error(
         "IdempotencyMiddleware must be the last in MIDDLEWARE: it would replay before what the later ones check.",
         hint="Move it to the end of MIDDLEWARE.",
+        id="django_idempotency.E006",
+    )
+
+
+def _twice() -> Error:
+    return Error(
+        "IdempotencyMiddleware is in MIDDLEWARE twice: the first would replay before what the later ones check.",
+        hint="Leave it at the end of MIDDLEWARE only.",
         id="django_idempotency.E006",
     )
 

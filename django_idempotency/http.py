@@ -208,14 +208,15 @@ def problem_of(error: IdempotencyError) -> Problem:
     return Problem(status, members, headers, max(1, conf.RETRY_AFTER) if retry else None)
 
 
-_NEVER = frozenset(
+#: Headers that are of one answer only, and Set-Cookie: whatever RESPONSE_HEADERS says.
+NEVER_STORED = frozenset(
     {"set-cookie", "date", "connection", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"}
 )
 
 
 @lru_cache(maxsize=8)
 def _stored_headers(names: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(name.lower() for name in names) - _NEVER
+    return frozenset(name.lower() for name in names) - NEVER_STORED
 
 
 def _kept_query(request: HttpRequest) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import DataError, IntegrityError
 
+from django_idempotency.claims.errors import remedy
 from django_idempotency.core.operations import Operation
 from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
 from django_idempotency.signals import rejected, released, replayed
@@ -48,4 +49,5 @@ def _described(cause: BaseException | None) -> str:
     if cause is None:
         return ""
     lines = [] if isinstance(cause, DataError | IntegrityError) else str(cause).splitlines()
-    return f" ({type(cause).__name__}: {lines[0]})" if lines else f" ({type(cause).__name__})"
+    told = f" ({type(cause).__name__}: {lines[0]})" if lines else f" ({type(cause).__name__})"
+    return told + remedy(cause)

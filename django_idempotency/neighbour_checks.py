@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.checks import register as register_check
 
 from django_idempotency import encryption
-from django_idempotency.checks import RULES
+from django_idempotency.checks import RULES, is_readable
 from django_idempotency.conf import conf
 from django_idempotency.http import BODY_OMITTED_HEADER, header_names
 from django_idempotency.private_cache import DUMMY, LOCAL_MEMORY, kind_of
@@ -25,10 +25,10 @@ def register() -> None:
 
 def check_encryption(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E101: keys without the package that encrypts; every guarded request would get 503."""
-    if encryption.is_installed() or not _is_usable("ENCRYPTION_KEYS") or not conf.ENCRYPTION_KEYS:
+    if encryption.is_installed() or not is_readable() or not conf.ENCRYPTION_KEYS:
         return []
     message = "IDEMPOTENCY['ENCRYPTION_KEYS'] is set, and the package cryptography is not installed."
-    hint = "Run: python -m pip install 'django-idempotency[encryption]'."
+    hint = "Install the package cryptography: python -m pip install cryptography."
     return [Error(message, hint=hint, id="django_idempotency.E101")]
 
 
@@ -37,16 +37,19 @@ def check_cors(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not apps.is_installed("corsheaders") or not _is_usable("HEADER", "REPLAY_HEADER"):
         return []
     names = header_names()
-    found = []
+    found: list[CheckMessage] = []
     if len(_missing(names, "CORS_ALLOW_HEADERS")) == len(names):
         message = "CORS_ALLOW_HEADERS lets no browser of another origin send an idempotency key."
-        found.append(_to_add(message, "CORS_ALLOW_HEADERS", names[:1], "django_idempotency.W101"))
+        wanted = f'CORS_ALLOW_HEADERS = [*default_headers, "{names[0].lower()}"]'
+        hint = f"Set {wanted}, with default_headers from corsheaders.defaults: a list of one drops those."
+        found.append(Warning(message, hint=hint, id="django_idempotency.W101"))
     told = [conf.REPLAY_HEADER, BODY_OMITTED_HEADER, "Retry-After"]
     if hidden := _missing(told, "CORS_EXPOSE_HEADERS"):
         message = (
             "CORS_EXPOSE_HEADERS hides headers of a replay, or Retry-After, from browsers of another origin."
         )
-        found.append(_to_add(message, "CORS_EXPOSE_HEADERS", hidden, "django_idempotency.W102"))
+        hint = f"Add to CORS_EXPOSE_HEADERS: {', '.join(map(repr, hidden))}."
+        found.append(Warning(message, hint=hint, id="django_idempotency.W102"))
     return found
 
 
@@ -87,12 +90,6 @@ def _missing(names: list[str], setting: str) -> list[str]:
     return [name for name in names if name.lower() not in listed]
 
 
-def _to_add(message: str, setting: str, names: list[str], check_id: str) -> CheckMessage:
-    hint = f"Add to {setting}: {', '.join(map(repr, names))}."
-    return Warning(message, hint=hint, id=check_id)
-
-
 def _is_usable(*names: str) -> bool:
     """Tell whether the settings can be read at all and these pass their rules; if not, others say so."""
-    readable = isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
-    return readable and all(RULES[name][0](getattr(conf, name)) for name in names)
+    return is_readable() and all(RULES[name][0](getattr(conf, name)) for name in names)

@@ -12,6 +12,9 @@ EXEMPT = "idempotency_exempt"
 GUARDED = "_idempotency_guarded"
 SITE_DOOR = "_idempotency_site_door"
 
+_COMMON = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
+_WEBDAV = {"COPY", "MOVE", "LOCK", "UNLOCK", "MKCOL", "PROPFIND", "PROPPATCH", "REPORT", "SEARCH"}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -50,8 +53,9 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
-def _is_methods(value: Any) -> bool:
-    return _is_names(value) and all(name.isupper() for name in value)
+def is_methods(value: Any) -> bool:
+    """Tell whether a value is a list of HTTP methods, as they are sent: in upper case."""
+    return _is_names(value) and {*value} <= _COMMON | _WEBDAV
 
 
 def _is_seconds(value: Any, low: float) -> bool:
@@ -63,7 +67,7 @@ _BOOL = (lambda value: isinstance(value, bool), "True or False")
 _FUNCTION = (callable, "a callable that takes the request")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "required": _BOOL,
-    "methods": (_is_methods, 'a list such as ["POST"]'),
+    "methods": (is_methods, 'a list such as ["POST"]'),
     "retention": (lambda value: _is_seconds(value, 0.001), "seconds above 0, or a timedelta"),
     "wait_seconds": (lambda value: _is_seconds(value, 0), "seconds, 0 or more"),
     "scope": _FUNCTION,

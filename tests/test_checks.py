@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db import connection, connections
 
+from django_idempotency import admin as idempotency_admin
 from django_idempotency.checks import HOOKS, RULES
 from django_idempotency.conf import Defaults
 from django_idempotency.door_checks import MIDDLEWARE
+from django_idempotency.models import IdempotencyRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -62,16 +65,24 @@ def test_e001_is_all_that_is_said_of_settings_that_are_no_dict(settings: Any, va
     assert ids(databases=["default"]) == ["E001"]
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("value", [None, [], "ADMIN"])
+def test_e001_settings_that_are_no_dict_get_as_far_as_the_checks(settings: Any, value: Any) -> None:
+    """The admin, which is loaded before them, asks for a setting."""
+    settings.IDEMPOTENCY = value
+    importlib.reload(idempotency_admin)
+
+
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "REQUIRED": ([1, "no", None], [True]),
-    "METHODS": (["POST", ["post"], [1]], [["PUT"], ("POST",)]),
+    "METHODS": (["POST", ["post"], ["PSOT"], [1]], [["PUT"], ("POST",)]),
     "RETENTION": (
         [0, -1, True, "1 day", None, float("nan"), float("inf"), 1e12, timedelta(0), timedelta.max],
         [0.5, 3600, timedelta(days=30)],
     ),
     "FINGERPRINT_IGNORE": (["trace", [1]], [[], ["trace"]]),
     "HEADER": (
-        ["", [], "Idempotency Key", "IDEMPOTENCY_KEY", "Clé", ["-"], 1],
+        ["", [], "Idempotency Key", "IDEMPOTENCY_KEY", ["HTTP_IDEMPOTENCY_KEY"], "Clé", ["-"], 1],
         ["X-Idempotency-Key", ["Idempotency-Key", "X-Key"]],
     ),
     "KEY_FORMAT": (["loose", None], ["strict"]),
@@ -90,9 +101,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "RETRY_HINTS": (["yes", None], [False]),
     "REPLAY_HEADER": (["", "Replayed:", ["X-Replayed"], None], ["X-Replayed"]),
     "ERROR_FORMAT": (["xml", None], ["json"]),
-    "DOCUMENTATION_URL": ([1, b"https://example.com"], [None, "https://example.com/idempotency"]),
+    "DOCUMENTATION_URL": (
+        [1, b"https://example.com", "not a url", "docs.example.com", "https://a.example/>", "/a\nb", ""],
+        [None, "https://example.com/idempotency?a=1#b", "/docs/", "urn:example:idempotency"],
+    ),
     "WAIT_SECONDS": ([-1, True, None, "10", 3601], [0, 2.5]),
-    "MIDDLEWARE_PATHS": (["/api/", ["api/"], [1], None], [["/"], ("/api/", "/shop")]),
+    "MIDDLEWARE_PATHS": (
+        ["/api/", ["api/"], [1], None, ["/checkout/*"], ["^/api/"], ["/api/$"], ["/a/<int:pk>/"], ["/a?"]],
+        [["/"], ("/api/", "/probe")],
+    ),
     "DATABASE": (["elsewhere", 1], [None, "default"]),
     "CLAIM": (["advisory", None], ["auto", "row_lock"]),
     "CACHE": (["elsewhere", 1, ["default"]], [None]),
@@ -149,16 +166,6 @@ def test_w001_sqlite_without_immediate_transactions_is_a_warning(
     assert (message.id, message.is_serious()) == ("django_idempotency.W001", False)
     assert "IMMEDIATE" in (message.hint or "")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "immediate"})
-    assert messages() == []
-
-
-@pytest.mark.vendors("sqlite")
-def test_w004_sqlite_that_locks_for_every_request_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    (message,) = messages()
-    assert (message.id, message.is_serious()) == ("django_idempotency.W004", False)
-    assert "ATOMIC_REQUESTS off" in (message.hint or "")
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
     assert messages() == []
 
 
@@ -230,7 +237,7 @@ def test_i001_asks_no_server_unless_a_database_is_named(django_assert_num_querie
 @pytest.mark.vendors("postgresql", "mysql")
 def test_i001_is_silent_where_the_server_does_not_know_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
-        return execute(sql, ["no_such_setting"], *rest)
+        return execute(sql, ["no_such_setting"] if params else params, *rest)
 
     with connection.execute_wrapper(unknown):
         assert messages(databases=["default"]) == []
@@ -239,3 +246,36 @@ def test_i001_is_silent_where_the_server_does_not_know_the_setting(monkeypatch: 
 @pytest.mark.vendors("sqlite")
 def test_i001_has_nothing_to_say_of_sqlite() -> None:
     assert messages(databases=["default"]) == []
+
+
+def test_w006_table_that_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error: that would keep ``migrate`` from making it."""
+    assert "W006" not in ids(databases=["default"])
+    monkeypatch.setattr(IdempotencyRecord._meta, "db_table", "not_migrated")
+    (message,) = (each for each in messages(databases=["default"]) if str(each.id).endswith("W006"))
+    assert not message.is_serious()
+    assert "'not_migrated'" in message.msg
+    assert "manage.py migrate" in str(message.hint)
+    assert "W006" not in ids()
+
+
+@pytest.mark.vendors("sqlite")
+def test_w007_sqlite_with_atomic_requests_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W007", False)
+    assert "Turn ATOMIC_REQUESTS off" in str(message.hint)
+
+
+@pytest.mark.vendors("postgresql", "mysql")
+def test_w007_has_nothing_to_say_of_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    assert messages() == []
+
+
+@pytest.mark.once
+def test_w008_header_that_is_never_stored_is_a_warning(settings: Any) -> None:
+    settings.IDEMPOTENCY = {"RESPONSE_HEADERS": ["ETag", "Set-Cookie", "date"]}
+    (message,) = messages()
+    assert (message.id, message.is_serious()) == ("django_idempotency.W008", False)
+    assert message.msg.endswith("never stored: Set-Cookie, date.")

@@ -94,6 +94,7 @@ def test_store_that_is_down_is_an_error_with_its_cause(monkeypatch: pytest.Monke
     assert f"Refused (store-unavailable) record {OPERATION.id} on 'default'" in text
     assert "Error: " in text
     assert "not_migrated" in text
+    assert text.endswith("): run manage.py migrate")
 
 
 def reject(error: IdempotencyError, cause: BaseException | None = None) -> None:

@@ -8,6 +8,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.test import Client
 
+from django_idempotency import encryption
 from django_idempotency.neighbour_checks import check_cache
 from tests.test_docs import TOP, blocks
 
@@ -45,7 +46,7 @@ def use_the_recipe(settings: Any) -> None:
 def test_cors_headers_by_default_get_two_warnings_that_say_what_to_add(cors: Any) -> None:
     found = messages()
     assert set(found) == {"W101", "W102"}
-    assert found["W101"].hint == "Add to CORS_ALLOW_HEADERS: 'Idempotency-Key'."
+    assert 'CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]' in str(found["W101"].hint)
     assert found["W102"].hint == (
         "Add to CORS_EXPOSE_HEADERS: 'Idempotent-Replayed', 'Idempotent-Body-Omitted', 'Retry-After'."
     )
@@ -70,7 +71,7 @@ def test_only_what_is_missing_is_named_and_case_does_not_count(cors: Any) -> Non
 def test_names_of_the_settings_count(cors: Any) -> None:
     use_the_recipe(cors)
     cors.IDEMPOTENCY = {"HEADER": ["X-Key", "X-Other"], "REPLAY_HEADER": "X-Replayed"}
-    assert "'X-Key'" in str(messages()["W101"].hint)
+    assert '"x-key"' in str(messages()["W101"].hint)
     assert "'X-Replayed'" in str(messages()["W102"].hint)
     cors.CORS_ALLOW_HEADERS = ["x-other"]
     assert "W101" not in messages()
@@ -141,3 +142,17 @@ def test_backend_that_cannot_be_imported_is_an_error_and_no_traceback(settings: 
     settings.CACHES = {"replays": {"BACKEND": "django_reddis.cache.RedisCache"}}
     settings.IDEMPOTENCY = {"CACHE": "replays"}
     assert [message.id for message in check_cache(None)] == ["django_idempotency.E102"]
+
+
+@pytest.mark.parametrize("keys", [["A" * 43 + "="], ["no key"], "no list"])
+def test_package_that_is_missing_comes_before_the_form_of_the_keys(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, keys: Any
+) -> None:
+    """The hint on their form needs the package to make one."""
+    monkeypatch.setattr(encryption, "find_spec", lambda name: None)
+    settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": keys}
+    found = messages()
+    assert set(found) == {"E101"}
+    assert "Install the package cryptography" in str(found["E101"].hint)
+    settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": None}
+    assert set(messages()) == {"E002"}

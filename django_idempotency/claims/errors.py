@@ -9,6 +9,7 @@ _REFUSED = {"55P03", 1205, 3572}
 _REPEATABLE = {"40001", "40P01", 1020, 1213}
 # PostgreSQL ended a session whose transaction was idle or open for too long: no OperationalError to its drivers.
 _ENDED = {"25P03", "25P04"}
+_NO_TABLE = {"42P01", "42703", 1146, 1054}
 # 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle.
 _LOST = {"57P01", "57P02", "57P03", 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 
@@ -35,6 +36,14 @@ def is_lock_refused(error: BaseException) -> bool:
 def is_repeatable(error: BaseException) -> bool:
     """Tell whether the database undid the transaction so that it may run again: serialization failure or deadlock."""
     return isinstance(error, DatabaseError) and error_code(error) in _REPEATABLE
+
+
+def remedy(error: BaseException | None) -> str:
+    """Return what to do, to put behind an error: nothing, or ``migrate`` where a table or column is missing."""
+    if not isinstance(error, DatabaseError):
+        return ""
+    missing = error_code(error) in _NO_TABLE or str(error).startswith(("no such table", "no such column"))
+    return ": run manage.py migrate" if missing else ""
 
 
 def is_connection_lost(error: BaseException) -> bool:

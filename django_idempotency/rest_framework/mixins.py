@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views import View
 
 from django_idempotency.callbacks import handler_options
 from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.options import EXEMPT, Options
 from django_idempotency.rest_framework.guard import GuardedCall
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, may_be_keyed
+
+#: The views whose ``dispatch()`` calls no ``super()``; by name, since DRF's are not imported here.
+_OUTERMOST = {"django.views.generic.base.View", "rest_framework.views.APIView"}
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView as _Base
@@ -32,6 +36,17 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
 
     _idempotency_guarded = True
     _idempotency_options: Options | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a class whose ``dispatch()`` never gets as far as the mixin's: nothing would be guarded."""
+        super().__init_subclass__(**kwargs)
+        before = cls.__mro__[: cls.__mro__.index(IdempotencyMixin)]
+        if any(_name_of(each) in _OUTERMOST for each in before if not issubclass(each, IdempotencyMixin)):
+            view = next(each.__name__ for each in cls.__bases__ if issubclass(each, View))
+            raise TypeError(
+                f"{cls.__qualname__}: IdempotencyMixin goes first: "
+                f"class {cls.__name__}(IdempotencyMixin, {view}, …)."
+            )
 
     @classmethod
     def as_view(cls, *args: Any, **initkwargs: Any) -> Any:
@@ -61,6 +76,10 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
     def _idempotent_handler(self, request: HttpRequest) -> Any:
         method = (request.method or "").lower()
         return getattr(self, method, None) if method in self.http_method_names else None
+
+
+def _name_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _hooks_for(view: IdempotencyMixin, handler: Any) -> IdempotencyHooks | None:

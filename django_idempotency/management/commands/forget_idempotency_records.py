@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
+from django_idempotency.claims.errors import remedy
 from django_idempotency.claims.retention import delete_chosen, find
 from django_idempotency.management.arguments import batch_size, chosen_database, some_text
 from django_idempotency.models import IdempotencyRecord
@@ -41,7 +42,9 @@ class Command(BaseCommand):
         try:
             report = _work(using, options)
         except Error as error:
-            raise CommandError(f"The records on {using!r} cannot be deleted: {error}") from error
+            raise CommandError(
+                f"The records on {using!r} cannot be deleted: {error}{remedy(error)}"
+            ) from error
         if options["format"] == "json":
             self.stdout.write(json.dumps(report))
         elif options["verbosity"] > 0:

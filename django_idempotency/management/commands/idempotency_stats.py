@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
+from django_idempotency.claims.errors import remedy
 from django_idempotency.management.arguments import chosen_database, positive_float
 from django_idempotency.stats import COUNT_LIMIT, LATE, Stats, read_stats
 
@@ -35,7 +36,7 @@ class Command(BaseCommand):
         try:
             stats = read_stats(using)
         except Error as error:
-            raise CommandError(f"The records on {using!r} cannot be read: {error}") from error
+            raise CommandError(f"The records on {using!r} cannot be read: {error}{remedy(error)}") from error
         self.stdout.write(_FORMS[options["format"]](using, stats))
         oldest = stats.oldest_expired
         if oldest is not None and oldest > timedelta(seconds=options["max_age"]):

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 from django.utils import timezone
 
+from django_idempotency.claims.errors import remedy
 from django_idempotency.claims.retention import PurgeLimits, PurgeResult, purge_expired
 from django_idempotency.management.arguments import batch_size, chosen_database, positive_float, positive_int
 from django_idempotency.models import IdempotencyRecord
@@ -50,7 +51,9 @@ class Command(BaseCommand):
         try:
             report = self._dry_run(using) if options["dry_run"] else self._purge(using, options)
         except Error as error:
-            raise CommandError(f"The records on {using!r} cannot be purged: {error}") from error
+            raise CommandError(
+                f"The records on {using!r} cannot be purged: {error}{remedy(error)}"
+            ) from error
         if options["format"] == "json":
             self.stdout.write(json.dumps(report))
         elif options["verbosity"] > 0:
