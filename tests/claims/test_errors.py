@@ -34,6 +34,8 @@ CASES = [
     (error(OperationalError, "the connection is closed"), "lost"),
     (error(OperationalError, 2013, "x", driver="pymysql"), "lost"),
     (error(OperationalError, 1927, "x", sqlstate="HY000", driver="pymysql"), "lost"),
+    (error(OperationalError, 1047, "x", sqlstate="08S01", driver="pymysql"), "lost"),
+    (error(OperationalError, 1180, "x", sqlstate="HY000", driver="pymysql"), "lost"),
     (error(InterfaceError, 0, "", driver="pymysql"), "lost"),
     (error(OperationalError, "database is locked", driver="sqlite3"), "other"),
     (error(OperationalError, "x", sqlstate="53300"), "other"),
