@@ -17,12 +17,21 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, the log receivers, and what installed frameworks need."""
-        from django_idempotency import checks, counting, door_checks, logs, neighbour_checks, upkeep
+        from django_idempotency import (
+            checks,
+            counting,
+            door_checks,
+            logs,
+            neighbour_checks,
+            server_checks,
+            upkeep,
+        )
         from django_idempotency.callbacks import install
 
         checks.register()
         door_checks.register()
         neighbour_checks.register()
+        server_checks.register()
         if apps.is_installed("drf_spectacular"):
             from django_idempotency.contrib import spectacular  # noqa: F401 (the import registers it)
         logs.connect()

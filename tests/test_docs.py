@@ -24,7 +24,7 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 
 import dev
-from django_idempotency import checks, door_checks, exceptions, neighbour_checks, signals
+from django_idempotency import checks, door_checks, exceptions, neighbour_checks, server_checks, signals
 from django_idempotency.conf import Defaults
 from django_idempotency.core.operations import Claim
 from django_idempotency.http import problem_of
@@ -136,7 +136,7 @@ def test_every_signal_is_described() -> None:
 
 
 def test_every_check_is_described() -> None:
-    modules = (checks, door_checks, neighbour_checks)
+    modules = (checks, door_checks, neighbour_checks, server_checks)
     sources = "".join(Path(str(module.__file__)).read_text("utf-8") for module in modules)
     ids = re.findall(r"django_idempotency\.[EWI]\d{3}", sources)
     assert {row[0] for row in rows(REFERENCE, "Checks")} == set(ids)

@@ -75,9 +75,13 @@ class Node:
         if self.process is not None:
             servers._stop(self.process, signal.SIGTERM)
 
+    def has_ended(self) -> bool:
+        """Tell whether the server was started and runs no more."""
+        return self.process is not None and self.process.poll() is not None
+
     def is_synced(self) -> bool:
         """Tell whether the node has all data and takes statements; raise ServerFailed when it has ended."""
-        if self.process is not None and self.process.poll() is not None:
+        if self.has_ended():
             raise ServerFailed(f"{self.name} has ended:\n{servers._tail(self.folder)}")
         # Not by a connection of PyMySQL's alone: it forgets the socket of one that is refused.
         if not servers._greets(self.socket):
@@ -139,6 +143,10 @@ class Cluster:
             node.start()
         for node in nodes:
             wait_until(node.is_synced, node)
+
+    def heal(self) -> None:
+        """Bring back every node that has ended."""
+        self.bring_back(*(node for node in self.nodes if node.has_ended()))
 
     def catch_up(self) -> None:
         """Wait until every node has all that is committed at any."""

@@ -111,10 +111,13 @@ def clients(started: Cluster, transactional_db: None, monkeypatch: pytest.Monkey
 
     original = views.effect
     monkeypatch.setattr(views, "effect", effect)
-    clients.connect(started.nodes[0])
-    call_command("migrate", verbosity=0)
-    for model in (IdempotencyRecord, Product):
-        model.objects.all().delete()
-    yield clients
-    connection.close()
-    connection.settings_dict = own
+    started.heal()
+    try:
+        clients.connect(started.nodes[0])
+        call_command("migrate", verbosity=0)
+        for model in (IdempotencyRecord, Product):
+            model.objects.all().delete()
+        yield clients
+    finally:
+        connection.close()
+        connection.settings_dict = own
