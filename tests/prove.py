@@ -49,7 +49,7 @@ PARTS = (
     Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.3, 2, SERVERS),
     Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 3.3, 5),
     Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 90.0, 8),
-    Part("galera", ("tests/galera/test_races.py",), "GALERA_ROUNDS", 1000, 0.4, 1, ("mariadb",)),
+    Part("galera", ("tests/galera/test_races.py",), "GALERA_ROUNDS", 1000, 0.3, 1, ("mariadb",)),
     Part("nodes", ("tests/galera/test_node_deaths.py",), "GALERA_KILLS", 50, 15.0, 1, ("mariadb",)),
     Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),
 )  # fmt: skip
