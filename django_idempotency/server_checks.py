@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_idempotency.claims.registry import record_alias
 
 _OFF = ("0",)
+_READS = 1  # the bit of wsrep_sync_wait that is about SELECT
 _READ = {
     "postgresql": "SELECT setting FROM pg_settings WHERE name = %s",
     "mysql": "SHOW VARIABLES LIKE %s",
@@ -48,12 +49,15 @@ def register() -> None:
 def check_server(
     app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """I002: a silent client keeps its key for ever; I003: an operation is acknowledged before it is on disk."""
+    """I002: a silent client keeps its key for ever; I003: an operation is acknowledged before it is on disk.
+
+    I004: a Galera node reads what it has applied so far, so that a retry there may run the view in vain.
+    """
     readable = isinstance(getattr(settings, "IDEMPOTENCY", {}), dict)
     if not readable or record_alias() not in (databases or ()):
         return []
     connection = connections[record_alias()]
-    return [*_silent_clients(connection), *_early_answers(connection)]
+    return [*_silent_clients(connection), *_early_answers(connection), *_reads_behind(connection)]
 
 
 def _silent_clients(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
@@ -75,6 +79,22 @@ def _early_answers(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
     message = f"The server of {connection.alias!r} acknowledges an operation before it is on disk ({name})."
     hint = f"Set {name} to its default, or accept that a crash of the server undoes what clients were told."
     return [Info(message, hint=hint, id="django_idempotency.I003")]
+
+
+def _reads_behind(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    if connection.vendor != "mysql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_READ["mysql"], ["wsrep%"])
+        found = dict(cursor.fetchall())
+    if found.get("wsrep_on") != "ON" or int(found["wsrep_sync_wait"]) & _READS:
+        return []
+    message = (
+        f"The server of {connection.alias!r} is a Galera node whose reads may be behind (wsrep_sync_wait is 0): a retry"
+        " just after the first answer of another node may run the view again, and is rolled back."
+    )
+    hint = 'Set OPTIONS = {"init_command": "SET SESSION wsrep_sync_wait=1"}, or send all writes to one node.'
+    return [Info(message, hint=hint, id="django_idempotency.I004")]
 
 
 def _is_open(connection: BaseDatabaseWrapper, watch: Watch) -> bool:

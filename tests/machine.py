@@ -20,6 +20,9 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 DEV = TOP / ".dev"
+#: What the nodes of a Galera cluster need beside MariaDB, unpacked and not installed: the packages start a service.
+GALERA = DEV / "galera"
+GALERA_PACKAGES = ("galera-4", "mariadb-server", "rsync", "libpopt0")
 #: What takes apt-get: a program to look for, and the packages that bring it.
 DEBIAN = {
     "mariadb": ("mariadbd", ("mariadb-server-core", "mariadb-client-core")),
@@ -28,7 +31,7 @@ DEBIAN = {
     "browser": ("chromium", ("chromium",)),
 }
 #: What some tests need beside a database; those that say nothing about a database run beside the first one.
-BESIDE = {"postgres": "pooler", "sqlite": "redis"}
+BESIDE = {"postgres": "pooler", "sqlite": "redis", "mariadb": "galera"}
 CALL_SECONDS = 780.0
 TIMED_OUT = 124
 
@@ -153,6 +156,8 @@ def provide(name: str) -> None:
     if name in BESIDE:
         with contextlib.suppress(Unavailable):  # without it, only its own tests are skipped
             provide(BESIDE[name])
+    if name == "galera":
+        _unpack_galera()
     program, packages = DEBIAN.get(name, ("", ()))
     if not program or shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
         return
@@ -163,11 +168,30 @@ def provide(name: str) -> None:
         raise Unavailable(f"apt-get could not install {' '.join(packages)}")
 
 
-def _apt(command: Sequence[str]) -> bool:
+def _unpack_galera() -> None:
+    """Download Debian's packages and unpack them under `.dev/`, which needs no root and starts nothing."""
+    if GALERA.exists():
+        return
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Unavailable(f"Galera is missing: its files come from the Debian packages {GALERA_PACKAGES}")
+    part = GALERA.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    download = ["apt-get", "download", "-qq", *GALERA_PACKAGES]
+    if not _apt(download, part) and not (_apt(["apt-get", "update", "-qq"]) and _apt(download, part)):
+        raise Unavailable(f"apt-get could not download {' '.join(GALERA_PACKAGES)}")
+    if not all(_apt(["dpkg-deb", "-x", str(file), str(part)]) for file in part.glob("*.deb")):
+        raise Unavailable(f"the packages {' '.join(GALERA_PACKAGES)} could not be unpacked")
+    part.rename(GALERA)
+
+
+def _apt(command: Sequence[str], folder: Path | None = None) -> bool:
     """Run apt-get without a question or a word."""
     env = {**environment(), "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+        done = subprocess.run(
+            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=600
+        )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0

@@ -16,6 +16,8 @@ NEWEST = "py313-django61"
 DATABASES = ("sqlite", "postgres", "mariadb")
 BROWSER = "browser"
 BROWSER_TESTS, BROWSER_DATABASE = "tests/browser", "postgres"
+CLUSTER = "galera"
+CLUSTER_TESTS, CLUSTER_DATABASE = "tests/galera", "mariadb"
 NO_TESTS = 5
 #: How many calls run side by side: one more than cores, for each waits half of its time.
 LANES = min((os.cpu_count() or 1) + 1, 5)
@@ -144,13 +146,16 @@ def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[st
     results += beside_others(shared) + [alone(this) for this in single]
     if NEWEST in rows and BROWSER_DATABASE in databases:
         results.append(in_browser(arguments))
+    if NEWEST in rows and CLUSTER_DATABASE in databases:
+        results.append(on_a_cluster(arguments))
     return results
 
 
 def marked(expression: str, arguments: Sequence[str]) -> list[str]:
-    """Give pytest's arguments for the tests with these markers, without the browser's."""
+    """Give pytest's arguments for the tests with these markers, without those that have a call of their own."""
     # pytest collects a folder that is named, ignored or not: then the marker keeps its tests out.
-    return [f"--ignore={BROWSER_TESTS}", "-m", f"not {BROWSER} and {expression}", *arguments]
+    others = [f"--ignore={BROWSER_TESTS}", f"--ignore={CLUSTER_TESTS}"]
+    return [*others, "-m", f"not {BROWSER} and not {CLUSTER} and {expression}", *arguments]
 
 
 def in_browser(arguments: Sequence[str]) -> Result:
@@ -159,6 +164,15 @@ def in_browser(arguments: Sequence[str]) -> Result:
     if reason:
         return skipped(NEWEST, BROWSER, reason)
     return alone(call(NEWEST, BROWSER_DATABASE, ["-m", BROWSER, *(arguments or [BROWSER_TESTS])], BROWSER))
+
+
+def on_a_cluster(arguments: Sequence[str]) -> Result:
+    """Run the tests of a Galera cluster in a call of their own: its three servers need the cores for themselves."""
+    reason = reason_against(row_venv, NEWEST) or reason_against(provide, CLUSTER_DATABASE)
+    reason = reason or reason_against(provide, CLUSTER)
+    if reason:
+        return skipped(NEWEST, CLUSTER, reason)
+    return alone(call(NEWEST, CLUSTER_DATABASE, ["-m", CLUSTER, *(arguments or [CLUSTER_TESTS])], CLUSTER))
 
 
 def reason_against(provider: Callable[[str], object], name: str) -> str:

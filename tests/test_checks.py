@@ -248,6 +248,34 @@ def test_i001_has_nothing_to_say_of_sqlite() -> None:
     assert messages(databases=["default"]) == []
 
 
+GALERA = "SELECT 'wsrep_on' AS Variable_name, '{}' AS Value UNION SELECT 'wsrep_sync_wait', '{}'"
+
+
+@pytest.mark.vendors("mysql")
+@pytest.mark.parametrize(
+    ("on", "sync_wait", "told"), [("ON", 0, True), ("ON", 6, True), ("ON", 7, False), ("OFF", 0, False)]
+)
+def test_i004_galera_node_whose_reads_may_be_behind_is_told(on: str, sync_wait: int, told: bool) -> None:
+    """A real node is asked in tests/galera/."""
+
+    def galera(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+        if params == ["wsrep%"]:
+            sql, params = GALERA.format(on, sync_wait), None
+        return execute(sql, params, *rest)
+
+    assert "I004" not in ids(databases=["default"]), "a server without a cluster"
+    with connection.execute_wrapper(galera):
+        found = [each for each in messages(databases=["default"]) if each.id == "django_idempotency.I004"]
+    assert [(each.is_serious(), "wsrep_sync_wait=1" in (each.hint or "")) for each in found] == [
+        (False, True)
+    ] * told
+
+
+def test_i004_asks_no_server_of_settings_that_cannot_be_read(settings: Any) -> None:
+    settings.IDEMPOTENCY = ["RETENTION"]
+    assert "I004" not in ids(databases=["default"])
+
+
 def test_w006_table_that_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """No error: that would keep ``migrate`` from making it."""
     assert "W006" not in ids(databases=["default"])

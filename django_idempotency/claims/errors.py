@@ -10,8 +10,9 @@ _REPEATABLE = {"40001", "40P01", 1020, 1213}
 # PostgreSQL ended a session whose transaction was idle or open for too long: no OperationalError to its drivers.
 _ENDED = {"25P03", "25P04"}
 _NO_TABLE = {"42P01", "42703", 1146, 1054}
-# 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle.
-_LOST = {"57P01", "57P02", "57P03", 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
+# 1053, 1927: MariaDB shuts down, or killed the connection. 4031: MySQL dropped it as idle. 1047, 1180: a Galera node
+# lost the majority of its cluster, before a statement or at COMMIT.
+_LOST = {"57P01", "57P02", "57P03", 1047, 1053, 1180, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 
 
 def error_code(error: BaseException) -> str | int | None:
@@ -47,7 +48,7 @@ def remedy(error: BaseException | None) -> str:
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Tell whether the connection is gone, so that only a later read can tell what the server did.
+    """Tell whether the server is out of reach, so that only a later read can tell what became of the transaction.
 
     Drivers report a loss with a code, or, when it happens on their own side, without any: psycopg raises an
     OperationalError that has no SQLSTATE, PyMySQL an InterfaceError ``(0, '')``.

@@ -37,6 +37,8 @@ CASES = [
     (error(OperationalError, "the connection is closed"), "lost"),
     (error(OperationalError, 2013, "x", driver="pymysql"), "lost"),
     (error(OperationalError, 1927, "x", sqlstate="HY000", driver="pymysql"), "lost"),
+    (error(OperationalError, 1047, "x", sqlstate="08S01", driver="pymysql"), "lost"),
+    (error(OperationalError, 1180, "x", sqlstate="HY000", driver="pymysql"), "lost"),
     (error(InterfaceError, 0, "", driver="pymysql"), "lost"),
     (error(InterfaceError, "connection already closed"), "lost"),
     (error(InterfaceError, "the cursor is closed"), "other"),
