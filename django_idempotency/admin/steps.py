@@ -39,7 +39,7 @@ class Step:
     option: Text = ""
     options: tuple[tuple[str, Text], ...] = ()
     dangerous: bool = False
-    leave: Text = _("No, take me back")
+    leave: Text = ""
 
 
 def _oldest_first(records: IdempotencyRecordQuerySet) -> IdempotencyRecordQuerySet:
