@@ -133,3 +133,12 @@ def test_no_is_as_high_as_yes_and_looks_different(
     )
     assert yes.evaluate(back) != no.evaluate(back)
     assert yes.evaluate(padding) == no.evaluate(padding)
+
+
+def test_list_fits_a_laptop_and_shows_where_it_does_not_fit(admin_page: Any, three: list[Any]) -> None:
+    IdempotencyRecordFactory(key="k" * 255, scope="s" * 255, path="/" + "p" * 255)
+    hidden = "box => [box.scrollWidth > box.clientWidth, getComputedStyle(box).maskImage !== 'none']"
+    for width, expected in ((1280, [False, False]), (400, [True, True])):
+        admin_page.set_viewport_size({"width": width, "height": 800})
+        admin_page.goto(f"{admin_page.base}{LIST}")
+        assert admin_page.locator("#changelist-form .results").evaluate(hidden) == expected
