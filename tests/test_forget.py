@@ -91,6 +91,14 @@ def test_dry_run_says_what_would_go_and_deletes_nothing() -> None:
     assert len(left()) == 3
 
 
+def test_one_record_is_one_record() -> None:
+    IdempotencyRecordFactory()
+    assert forget("--scope", "user:1", "--dry-run").startswith(
+        "Would delete 1 record on 'default', 1 of them"
+    )
+    assert forget("--scope", "user:1").startswith("Deleted 1 of 1 record on 'default', 1 of them live")
+
+
 @pytest.mark.parametrize("size", ["1", "2", "5", "100"])
 def test_batches_reach_every_record_once(size: str) -> None:
     IdempotencyRecordFactory.create_batch(5)
@@ -122,7 +130,7 @@ def test_record_that_a_running_request_holds_is_left_and_told(parallel: Parallel
     assert locked.wait(30)
     out = io.StringIO()
     try:
-        with pytest.raises(CommandError, match="1 records are held by running requests: run this again"):
+        with pytest.raises(CommandError, match="1 record is held by a running request: run this again"):
             call_command("forget_idempotency_records", "--scope", "user:1", stdout=out)
     finally:
         end.set()

@@ -37,7 +37,7 @@ def left() -> int:
 def test_expired_records_go_and_live_ones_stay() -> None:
     IdempotencyRecordFactory.create_batch(3, expired=True)
     live = IdempotencyRecordFactory(expires_at=timezone.now() + timedelta(minutes=1))
-    assert purge() == "Deleted 3 expired records on 'default' in 1 batches.\n"
+    assert purge() == "Deleted 3 expired records on 'default' in 1 batch.\n"
     assert list(IdempotencyRecord.objects.all()) == [live]
 
 
@@ -53,6 +53,13 @@ def test_dry_run_counts_and_deletes_nothing() -> None:
     assert report("--dry-run") == {"database": "default", "dry_run": True, "expired": 2}
     assert purge("--dry-run") == "2 expired records on 'default'; nothing was deleted (--dry-run).\n"
     assert left() == 3
+
+
+def test_one_record_is_one_record() -> None:
+    IdempotencyRecordFactory(expired=True)
+    assert purge("--dry-run").startswith("1 expired record on 'default';")
+    assert purge() == "Deleted 1 expired record on 'default' in 1 batch.\n"
+    assert purge() == "Deleted 0 expired records on 'default' in 0 batches.\n"
 
 
 def test_limit_that_ends_the_run_is_told() -> None:
@@ -73,6 +80,7 @@ def test_sleep_is_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     IdempotencyRecordFactory.create_batch(3, expired=True)
     assert report("--batch-size", "2", "--sleep", "0.5")["deleted"] == 3
     assert slept == [0.5]
+    assert report("--sleep", "0")["finished"]
 
 
 def test_verbosity_0_is_silent_for_cron() -> None:

@@ -97,6 +97,8 @@ class Actions(_Base):
         context = {
             **self.admin_site.each_context(request),
             "title": step.title,
+            "original": step.title,  # where Django's own page names its record: the last of the breadcrumbs
+            "has_view_permission": True,
             "opts": self.opts,
             "step": step,
             "question": step.question % len(chosen),

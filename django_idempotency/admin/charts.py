@@ -60,6 +60,7 @@ class Chart:
     ticks: list[tuple[int, str]]
     now: int | None
     most: str
+    empty: bool
 
     width, height = WIDTH, HEIGHT
 
@@ -80,11 +81,18 @@ def charts(records: IdempotencyRecordQuerySet, replays: dict[datetime, int] | No
         title = _("Claimed and replayed per hour")
         shown = [claims, Series("replayed", _("replayed"), _by_hour(replays, claimed))]
     return [
-        _chart("claimed", title, _("Last 24 hours; what is kept for RETENTION."), claimed, shown, None),
+        _chart(
+            "claimed",
+            title,
+            _("Last 24 hours; a claim’s hour is worked out from its expiry and RETENTION."),
+            claimed,
+            shown,
+            None,
+        ),
         _chart(
             "expiring",
             _("Expiring per hour"),
-            _("Before now: awaiting the purge."),
+            _("8 hours back and 16 ahead; what stands before now awaits the purge."),
             expiring,
             [expiries],
             hour,
@@ -144,8 +152,11 @@ def _chart(
     ]
     ticks = [(at * PITCH + PITCH // 2, date_format(hour, "H:i")) for at, hour in enumerate(hours)]
     line = None if now is None else hours.index(now) * PITCH
+    empty = not any(any(series.counts) for series in shown)
     legend = [(series.kind, series.label) for series in shown]
-    return Chart(name, title, note, legend, marks, rows, ticks[::_TICKS_EVERY], line, number(most, BAR_LIMIT))
+    return Chart(
+        name, title, note, legend, marks, rows, ticks[::_TICKS_EVERY], line, number(most, BAR_LIMIT), empty
+    )
 
 
 def _marks(

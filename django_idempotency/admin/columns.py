@@ -18,9 +18,16 @@ from django_idempotency.models import IdempotencyRecord
 class Columns:
     """What the list shows of a record; none of it asks the database."""
 
-    @admin.display(description=_("key"))
+    @admin.display(description=_("key, scope"))
     def shown_key(self, record: IdempotencyRecord) -> SafeString:
-        return copyable(record.key, "idem-key")
+        return format_html("{}<br>{}", copyable(record.key, "idem-key"), copyable(record.scope, "idem-scope"))
+
+    @admin.display(description=_("state, answer"))
+    def answered(self, record: IdempotencyRecord) -> SafeString:
+        took = duration(record.completed_at - record.created_at) if record.completed_at else ""
+        return format_html(
+            '{}<br>{} <span class="idem-more">{}</span>', self.badge(record), self.status(record), took
+        )
 
     @admin.display(description=_("state"))
     def badge(self, record: IdempotencyRecord) -> SafeString:
@@ -42,27 +49,19 @@ class Columns:
             record.method or "–", path, path,
         )  # fmt: skip
 
-    @admin.display(description=_("scope"))
-    def shown_scope(self, record: IdempotencyRecord) -> SafeString:
-        return copyable(record.scope, "idem-scope")
-
-    @admin.display(description=_("took"))
-    def took(self, record: IdempotencyRecord) -> str:
-        return duration(record.completed_at - record.created_at) if record.completed_at else "–"
-
     @admin.display(description=_("replays"))
     def replayed(self, record: IdempotencyRecord) -> SafeString | str:
         if record.last_replayed_at is None:
             return "–"
         return at(record.last_replayed_at, f"{record.replays:,}")
 
-    @admin.display(description=_("created"))
-    def created(self, record: IdempotencyRecord) -> SafeString:
-        return at(record.created_at, relative(record.created_at, timezone.now()))
-
-    @admin.display(description=_("expiry"), ordering="expires_at")
+    @admin.display(description=_("expiry, creation"), ordering="expires_at")
     def expiry(self, record: IdempotencyRecord) -> SafeString:
-        return at(record.expires_at, relative(record.expires_at, timezone.now()))
+        now = timezone.now()
+        expiry, creation = (
+            at(moment, relative(moment, now)) for moment in (record.expires_at, record.created_at)
+        )
+        return format_html('{}<br><span class="idem-more">{}</span>', expiry, creation)
 
 
 def standing(record: Any) -> tuple[str, str]:

@@ -13,7 +13,6 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_noop, ngettext
@@ -21,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.admin import bodies
 from django_idempotency.admin.columns import Columns, standing
-from django_idempotency.admin.texts import copyable, duration, line, pre, relative
+from django_idempotency.admin.texts import copyable, duration, exact, line, pre, relative
 from django_idempotency.core.decisions import Decision, decide
 from django_idempotency.core.operations import Operation
 from django_idempotency.encryption import opened
@@ -65,7 +64,7 @@ class Detail(Columns):
         items = format_html_join(
             "",
             '<li><b>{}</b> <time datetime="{}">{}</time> <span>{}</span></li>',
-            ((name, moment.isoformat(), localize(moment), note) for name, moment, note in moments),
+            ((name, moment.isoformat(), exact(moment), note) for name, moment, note in moments),
         )
         return format_html('<ol class="idem-timeline">{}</ol>', items)
 

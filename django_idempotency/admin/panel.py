@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from django.db import connections
@@ -119,8 +119,11 @@ def _oldest_tile(oldest: datetime | None, now: datetime, order_column: int | Non
     query = _query(expiry="expired", **order)
     if oldest is None:
         return Tile(_("Oldest expired"), "–", _("nothing awaits the purge"), query)
+    if now - oldest < timedelta(minutes=1):
+        return Tile(_("Oldest expired"), gettext("just now"), "", query)
     tone = "alarm" if now - oldest > LATE else "calm"
-    return Tile(_("Oldest expired"), timesince(oldest, now, depth=1), _("ago"), query, tone)
+    waited = timesince(oldest, now, depth=1).replace("\xa0", " ")
+    return Tile(_("Oldest expired"), waited, _("ago"), query, tone)
 
 
 def _replays_tile(day: list[IdempotencyHour]) -> Tile:

@@ -36,17 +36,7 @@ class IdempotencyRecordAdminMixin(Detail, Actions):
     It reads the records where they are written, whatever routers say about reads: a replica may lag.
     """
 
-    list_display = (
-        "shown_key",
-        "badge",
-        "status",
-        "operation",
-        "expiry",
-        "replayed",
-        "took",
-        "created",
-        "shown_scope",
-    )
+    list_display = ("shown_key", "answered", "expiry", "operation", "replayed")
     list_filter = FILTERS
     search_fields = ("key",)
     search_help_text = _("The exact key, the id, or scope and key with a space between.")

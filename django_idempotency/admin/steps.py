@@ -39,6 +39,7 @@ class Step:
     option: Text = ""
     options: tuple[tuple[str, Text], ...] = ()
     dangerous: bool = False
+    leave: Text = ""
 
 
 def _oldest_first(records: IdempotencyRecordQuerySet) -> IdempotencyRecordQuerySet:
@@ -97,7 +98,10 @@ EXPORT = Step(
     name="export_metadata",
     title=_("Export metadata"),
     question=ngettext_lazy("Export the metadata of %d record?", "Export the metadata of %d records?"),
-    meaning=_("Keys, scopes, paths, states and times; no payload, no header and no body."),
+    meaning=_(
+        "Keys, scopes, paths, states and times; no payload, no header and no body. "
+        "The file is downloaded and this page stays: go back to the list afterwards."
+    ),
     done=ngettext_lazy("%d record exported.", "%d records exported."),
     logged="Metadata exported as %s.",
     flag=CHANGE,
@@ -105,4 +109,5 @@ EXPORT = Step(
     write=lambda records, ids, option: set(ids),
     option=_("As"),
     options=(("csv", "CSV"), ("json", "JSON")),
+    leave=_("Back to the list"),
 )

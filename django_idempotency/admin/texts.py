@@ -6,7 +6,8 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from django.utils.formats import localize
+from django.utils import timezone
+from django.utils.formats import date_format, get_format, localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
@@ -44,7 +45,12 @@ def copyable(text: str, css_class: str) -> SafeString:
 
 def at(moment: datetime, text: str) -> SafeString:
     """Return a relative time as HTML, with the absolute one in the title."""
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), localize(moment), text)
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), text)
+
+
+def exact(moment: datetime) -> str:
+    """Return date and time to the second, in the active zone, with its name: two runs may lie within a minute."""
+    return date_format(timezone.localtime(moment), f"{get_format('DATE_FORMAT')} H:i:s T")
 
 
 def relative(moment: datetime, now: datetime) -> str:

@@ -122,6 +122,16 @@ def test_question_names_ten_and_keeps_what_was_chosen(admin_client: Client) -> N
         assert hidden in html
 
 
+@pytest.mark.parametrize("action", QUESTIONS)
+def test_question_leads_back_to_the_list(admin_client: Client, action: str) -> None:
+    chosen = [IdempotencyRecordFactory(), IdempotencyRecordFactory(expired=True)]
+    html = choose(admin_client, action, *chosen).content.decode()
+    crumbs = html.partition('class="breadcrumbs"')[2].partition("<h1>")[0].partition("nav-sidebar")[0]
+    assert f'<a href="{LIST}">Idempotency records</a>' in crumbs
+    leave = "Back to the list" if action == "export_metadata" else "No, take me back"
+    assert f'href="{LIST}">{leave}</a>' in html
+
+
 @pytest.mark.parametrize(
     ("action", "expired"), [("expire_now", True), ("extend_expiry", True), ("purge_expired", False)]
 )

@@ -18,7 +18,7 @@ from tests.factories import IdempotencyRecordFactory
 pytestmark = pytest.mark.django_db
 
 QUERIES = [
-    {}, {"expiry": "live"}, {"expiry": "soon"}, {"expiry": "expired", "o": "5"}, {"state": "completed"},
+    {}, {"expiry": "live"}, {"expiry": "soon"}, {"expiry": "expired", "o": "3"}, {"state": "completed"},
     {"state": "in_progress"}, {"state": "interrupted", "expiry": "live"}, {"state": "unknown"}, {"status": "4"},
     {"method": "PATCH", "expiry": "live"}, {"created": "1"}, {"created": "24", "status": "2", "method": "POST"},
     {"q": "key-3"}, {"q": "user:1 api/orders/ key-3"}, {"q": "key-3", "status": "2"}, {"_facets": "1"}, {"p": "2"},

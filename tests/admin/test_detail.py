@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -274,3 +274,10 @@ def test_timeline_tells_of_the_last_replay(admin_client: Client) -> None:
     assert "2 replays so far" in shown
     never = IdempotencyRecordFactory(completed=True)
     assert "last replay" not in text_of(field(page(admin_client, url_of(never)), "timeline"))
+
+
+def test_timeline_has_seconds_and_the_zone(admin_client: Client, settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Kolkata"
+    moment = datetime(2026, 1, 2, 20, 30, 7, tzinfo=UTC)
+    record = IdempotencyRecordFactory(completed=True, replays=1, last_replayed_at=moment)
+    assert "Jan. 3, 2026 02:00:07 IST" in text_of(field(page(admin_client, url_of(record)), "timeline"))

@@ -47,9 +47,9 @@ def test_rows_are_in_order_of_expiry_and_show_key_state_status_and_times(admin_c
     IdempotencyRecordFactory(key="x" * 255, expired=True, state="unknown")
     assert keys(admin_client) == ["last", "first", "x" * 255]
     text = text_of(page(admin_client).partition('id="result_list"')[2])
-    assert "first completed 201 POST /api/orders/ in 23 hours – 20 ms just now user:1 api/orders/" in text
-    assert re.search(r"last \S.* – POST /api/orders/ in 2 days – – just now", text)
-    assert "x outcome unknown – POST /api/orders/ 1 day ago – – 2 days ago" in text
+    assert "first user:1 api/orders/ completed 201 20 ms in 23 hours just now POST /api/orders/ –" in text
+    assert re.search(r"last user:1 api/orders/ \S.* – in 2 days just now POST /api/orders/ –", text)
+    assert "x user:1 api/orders/ outcome unknown – 1 day ago 2 days ago POST /api/orders/ –" in text
 
 
 def test_absolute_times_are_in_the_title(admin_client: Client) -> None:
@@ -157,15 +157,15 @@ def test_list_can_be_sorted_by_expiry_alone(admin_client: Client) -> None:
     IdempotencyRecordFactory(key="first")
     IdempotencyRecordFactory(key="last", expires_at=timezone.now() + timedelta(days=3))
     assert re.findall(r'class="sortable column-(\w+)', page(admin_client)) == ["expiry"]
-    assert keys(admin_client, o="5") == ["first", "last"]
-    assert keys(admin_client, o="-5") == ["last", "first"]
+    assert keys(admin_client, o="3") == ["first", "last"]
+    assert keys(admin_client, o="-3") == ["last", "first"]
 
 
 @pytest.mark.parametrize(
     ("query", "left"),
     [
         ("o=2", ""),
-        ("o=5.2&q=x", "q=x"),
+        ("o=3.2&q=x", "q=x"),
         ("o=junk", ""),
         ("o=99", ""),
         ("path__contains=a&expiry=live", "expiry=live"),
@@ -174,7 +174,7 @@ def test_list_can_be_sorted_by_expiry_alone(admin_client: Client) -> None:
         ("user__password=x", ""),
         ("junk=1", ""),
         ("expiry=junk", ""),
-        ("status=9&o=-5", "o=-5"),
+        ("status=9&o=-3", "o=-3"),
     ],
 )
 def test_what_no_index_serves_is_refused_with_a_message(admin_client: Client, query: str, left: str) -> None:

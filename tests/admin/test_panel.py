@@ -84,7 +84,7 @@ def test_table_without_records_says_how_to_begin(admin_client: Client) -> None:
     html = page(admin_client)
     assert "There is no record yet" in html
     assert "<svg role" not in html
-    assert tiles(admin_client)["Oldest expired"] == ("–", "?expiry=expired&o=5")
+    assert tiles(admin_client)["Oldest expired"] == ("–", "?expiry=expired&o=3")
 
 
 def test_tile_of_unknown_outcomes_is_there_when_there_are_some(admin_client: Client) -> None:
@@ -269,6 +269,20 @@ def test_cache_that_fails_is_done_without(
     monkeypatch.setattr(charts, "cache", Mock(**{"get.return_value": None, f"{method}.side_effect": OSError}))
     assert sum(map(int, chart(admin_client, "expiring").values())) == 0
     assert sum(map(int, chart(admin_client, "claimed").values())) == 1
+
+
+def test_chart_without_a_bar_says_so(admin_client: Client, half_past: datetime) -> None:
+    record = IdempotencyRecordFactory(expires_at=half_past + 20 * HOUR)
+    assert page(admin_client).count("Nothing expires in this range.") == 1
+    cache.clear()
+    record.expires_at = half_past
+    record.save()
+    assert "Nothing expires in this range." not in page(admin_client)
+
+
+def test_what_has_just_expired_waits_for_no_minutes(admin_client: Client) -> None:
+    IdempotencyRecordFactory(expires_at=timezone.now())
+    assert tiles(admin_client)["Oldest expired"][0] == "just now"
 
 
 def test_popup_has_no_panel(admin_client: Client) -> None:

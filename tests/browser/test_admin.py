@@ -104,3 +104,41 @@ def test_page_is_no_wider_than_its_window(admin_page: Any, three: list[Any], wid
         admin_page.goto(f"{admin_page.base}{url}")
         panel = admin_page.locator(".idem-panel, .idem-summary").first.bounding_box()
         assert panel["x"] + panel["width"] <= width
+
+
+def test_label_stands_right_above_its_value_on_a_phone(admin_page: Any, three: list[Any]) -> None:
+    admin_page.set_viewport_size({"width": 400, "height": 800})
+    admin_page.goto(f"{admin_page.base}{url_of(three[0])}")
+    label, value = (
+        admin_page.locator(f".field-whole_key {part}").first.bounding_box() for part in ("label", ".readonly")
+    )
+    assert 0 < value["y"] - label["y"] < 60
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("action", ["extend_expiry", "delete_records"])
+def test_no_is_as_high_as_yes_and_looks_different(
+    admin_page: Any, three: list[Any], width: int, action: str
+) -> None:
+    admin_page.set_viewport_size({"width": width, "height": 800})
+    admin_page.goto(f"{admin_page.base}{LIST}")
+    admin_page.locator("input.action-select").first.check()
+    admin_page.select_option("select[name=action]", action)
+    admin_page.click("button[name=index]")
+    admin_page.locator(".idem-question").wait_for()
+    yes, no = admin_page.locator(".idem-buttons > *").all()
+    assert yes.bounding_box()["height"] == no.bounding_box()["height"]
+    back, padding = (
+        "element => getComputedStyle(element)." + each for each in ("backgroundColor", "padding")
+    )
+    assert yes.evaluate(back) != no.evaluate(back)
+    assert yes.evaluate(padding) == no.evaluate(padding)
+
+
+def test_list_fits_a_laptop_and_shows_where_it_does_not_fit(admin_page: Any, three: list[Any]) -> None:
+    IdempotencyRecordFactory(key="k" * 255, scope="s" * 255, path="/" + "p" * 255)
+    hidden = "box => [box.scrollWidth > box.clientWidth, getComputedStyle(box).maskImage !== 'none']"
+    for width, expected in ((1280, [False, False]), (400, [True, True])):
+        admin_page.set_viewport_size({"width": width, "height": 800})
+        admin_page.goto(f"{admin_page.base}{LIST}")
+        assert admin_page.locator("#changelist-form .results").evaluate(hidden) == expected

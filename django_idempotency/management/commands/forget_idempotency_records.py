@@ -11,6 +11,7 @@ from django.db import Error
 from django_idempotency.claims.errors import remedy
 from django_idempotency.claims.retention import delete_chosen, find
 from django_idempotency.management.arguments import batch_size, chosen_database, some_text
+from django_idempotency.management.texts import counted
 from django_idempotency.models import IdempotencyRecord
 
 
@@ -49,8 +50,9 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report))
         elif options["verbosity"] > 0:
             self.stdout.write(_text(report, using))
-        if report["held"]:
-            raise CommandError(f"{report['held']} records are held by running requests: run this again.")
+        if held := report["held"]:
+            who = "is held by a running request" if held == 1 else "are held by running requests"
+            raise CommandError(f"{counted(held, 'record')} {who}: run this again.")
 
 
 def _work(using: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def _work(using: str, options: dict[str, Any]) -> dict[str, Any]:
 def _text(report: dict[str, Any], using: str) -> str:
     if not report["found"]:
         return f"No such records on {using!r}. A scope is written as the admin shows it: user:7, for example."
-    found = f"{report['found']} records on {using!r}, {report['live']} of them live"
+    found = f"{counted(report['found'], 'record')} on {using!r}, {report['live']} of them live"
     if report["dry_run"]:
         return (
             f"Would delete {found}: a retry with the key of a live one would run again. Nothing was deleted."

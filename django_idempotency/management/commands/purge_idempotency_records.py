@@ -14,7 +14,14 @@ from django.utils import timezone
 
 from django_idempotency.claims.errors import remedy
 from django_idempotency.claims.retention import PurgeLimits, PurgeResult, purge_expired
-from django_idempotency.management.arguments import batch_size, chosen_database, positive_float, positive_int
+from django_idempotency.management.arguments import (
+    batch_size,
+    chosen_database,
+    pause,
+    positive_float,
+    positive_int,
+)
+from django_idempotency.management.texts import counted
 from django_idempotency.models import IdempotencyRecord
 
 tqdm: Callable[..., AbstractContextManager[Any]] | None
@@ -41,7 +48,7 @@ class Command(BaseCommand):
             "--max-seconds", type=positive_float, help="Begin no batch after this many seconds."
         )
         parser.add_argument(
-            "--sleep", type=positive_float, default=0.0, help="Rest for this many seconds after each batch."
+            "--sleep", type=pause, default=0.0, help="Rest for this many seconds after each batch."
         )
         parser.add_argument("--database", help="Alias of the database that keeps the records.")
         parser.add_argument("--format", choices=("text", "json"), default="text", help="Form of the report.")
@@ -93,7 +100,10 @@ def _progress_bar(using: str, form: str) -> AbstractContextManager[Any]:
 def _text(report: dict[str, Any]) -> str:
     if report["dry_run"]:
         return (
-            f"{report['expired']} expired records on {report['database']!r}; nothing was deleted (--dry-run)."
+            f"{counted(report['expired'], 'expired record')} on {report['database']!r}; "
+            "nothing was deleted (--dry-run)."
         )
-    done = f"Deleted {report['deleted']} expired records on {report['database']!r} in {report['batches']} batches."
+    deleted = counted(report["deleted"], "expired record")
+    batches = counted(report["batches"], "batch", "batches")
+    done = f"Deleted {deleted} on {report['database']!r} in {batches}."
     return done if report["finished"] else f"{done} More have expired: a limit ended this run, run it again."
