@@ -15,7 +15,7 @@ from django_idempotency.calls import Call
 from django_idempotency.claims.registry import RecordAlias
 from django_idempotency.execution import aexecute_once, execute_once
 from django_idempotency.guards import guarded, shadow
-from django_idempotency.options import EXEMPT, MARK, Options
+from django_idempotency.options import EXEMPT, MARK, Options, require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +59,8 @@ def idempotent_function(
     """
     if not callable(key):
         raise TypeError("@idempotent_function: key must be a callable that takes the function's arguments.")
+    require("@idempotent_function", "retention", retention)
+    require("@idempotent_function", "wait_seconds", wait_seconds)
     fixed: dict[str, Any] = {
         "scope": scope,
         "retention": retention,

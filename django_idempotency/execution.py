@@ -21,6 +21,7 @@ from django_idempotency.core.operations import Claim, Operation, Outcome, Snapsh
 from django_idempotency.core.values import MEDIA_TYPE, decode, encode
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import KeyInvalid, ResultExpired
+from django_idempotency.options import require
 
 _HEADERS = (("Content-Type", MEDIA_TYPE),)
 
@@ -47,6 +48,8 @@ def execute_once(
     StoreUnavailable, or ResultExpired when it ran and its value was larger than MAX_BODY_BYTES. Inside an outer
     ``atomic()`` value and writes are committed with that block, or not at all.
     """
+    require("execute_once", "retention", retention)
+    require("execute_once", "wait_seconds", wait_seconds)
     operation = _operation(key, scope, fingerprint, retention)
     result = execute(operation, _FunctionWork(func), using=using or record_alias(), wait=wait_seconds)
     return _stored_value(result) if isinstance(result, Snapshot) else result.answer

@@ -35,12 +35,18 @@ class Options:
     store_body: bool | None = None
 
     def __post_init__(self) -> None:
-        for name, (accepts, wanted) in _KINDS.items():
+        for name in _KINDS:
             value = getattr(self, name)
-            if value is not None and not accepts(value):
-                raise TypeError(f"@idempotent({name}={value!r}): give {wanted}.")
+            require("@idempotent", name, value)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+
+
+def require(where: str, name: str, value: Any) -> None:
+    """Raise TypeError if an option that is given to ``where`` is of the wrong kind."""
+    accepts, wanted = _KINDS[name]
+    if value is not None and not accepts(value):
+        raise TypeError(f"{where}({name}={value!r}): give {wanted}.")
 
 
 def options_of(view: Any) -> Options | None:

@@ -14,10 +14,8 @@ from tests.machine import CALL_SECONDS, DEV, Unavailable, environment, provide, 
 ROWS = {"py311-django52": ("3.11", "Django~=5.2.0"), "py313-django61": ("3.13", "Django~=6.1.0")}
 NEWEST = "py313-django61"
 DATABASES = ("sqlite", "postgres", "mariadb")
-BROWSER = "browser"
-BROWSER_TESTS, BROWSER_DATABASE = "tests/browser", "postgres"
-CLUSTER = "galera"
-CLUSTER_TESTS, CLUSTER_DATABASE = "tests/galera", "mariadb"
+#: Tests with a call of their own, by marker: Playwright runs an event loop on their thread, a cluster has servers.
+APART = {"browser": ("tests/browser", "postgres"), "galera": ("tests/galera", "mariadb")}
 NO_TESTS = 5
 #: How many calls run side by side: one more than cores, for each waits half of its time.
 LANES = min((os.cpu_count() or 1) + 1, 5)
@@ -144,35 +142,30 @@ def matrix(rows: Sequence[str], databases: Sequence[str], arguments: Sequence[st
             single.append(call(row, database, marked(f"alone{left_out}", arguments), f"{database}-alone"))
     shared.reverse()  # the newest row's are the longest: then no core is left over at the end
     results += beside_others(shared) + [alone(this) for this in single]
-    if NEWEST in rows and BROWSER_DATABASE in databases:
-        results.append(in_browser(arguments))
-    if NEWEST in rows and CLUSTER_DATABASE in databases:
-        results.append(on_a_cluster(arguments))
+    if NEWEST in rows:
+        results += apart(databases, arguments)
     return results
 
 
 def marked(expression: str, arguments: Sequence[str]) -> list[str]:
     """Give pytest's arguments for the tests with these markers, without those that have a call of their own."""
     # pytest collects a folder that is named, ignored or not: then the marker keeps its tests out.
-    others = [f"--ignore={BROWSER_TESTS}", f"--ignore={CLUSTER_TESTS}"]
-    return [*others, "-m", f"not {BROWSER} and not {CLUSTER} and {expression}", *arguments]
+    folders = [f"--ignore={tests}" for tests, _ in APART.values()]
+    return [*folders, "-m", " and ".join([*(f"not {name}" for name in APART), expression]), *arguments]
 
 
-def in_browser(arguments: Sequence[str]) -> Result:
-    """Run the browser's tests in a call of their own: Playwright runs an event loop on the thread of the tests."""
-    reason = reason_against(row_venv, NEWEST) or reason_against(provide, BROWSER)
-    if reason:
-        return skipped(NEWEST, BROWSER, reason)
-    return alone(call(NEWEST, BROWSER_DATABASE, ["-m", BROWSER, *(arguments or [BROWSER_TESTS])], BROWSER))
-
-
-def on_a_cluster(arguments: Sequence[str]) -> Result:
-    """Run the tests of a Galera cluster in a call of their own: its three servers need the cores for themselves."""
-    reason = reason_against(row_venv, NEWEST) or reason_against(provide, CLUSTER_DATABASE)
-    reason = reason or reason_against(provide, CLUSTER)
-    if reason:
-        return skipped(NEWEST, CLUSTER, reason)
-    return alone(call(NEWEST, CLUSTER_DATABASE, ["-m", CLUSTER, *(arguments or [CLUSTER_TESTS])], CLUSTER))
+def apart(databases: Sequence[str], arguments: Sequence[str]) -> list[Result]:
+    """Run on the newest row what takes a call of its own, the browser's tests beside those of the Galera cluster."""
+    results, calls = list[Result](), list[Call]()
+    for name, (tests, database) in APART.items():
+        if database not in databases:
+            continue
+        reason = reason_against(row_venv, NEWEST) or reason_against(provide, database)
+        if reason := reason or reason_against(provide, name):
+            results.append(skipped(NEWEST, name, reason))
+        else:
+            calls.append(call(NEWEST, database, ["-m", name, *(arguments or [tests])], name))
+    return results + beside_others(calls)
 
 
 def reason_against(provider: Callable[[str], object], name: str) -> str:

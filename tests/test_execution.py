@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from datetime import timedelta
 from decimal import Decimal
@@ -139,6 +140,22 @@ def test_scope_or_fingerprint_that_is_no_text_is_an_error_that_names_it(wrong: d
     ):
         once(**wrong)
     assert effects() == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"retention": -1}, {"retention": 0}, {"retention": "1d"}, {"retention": timedelta(0)}]
+    + [{"wait_seconds": -1}, {"wait_seconds": "x"}, {"wait_seconds": True}],
+    ids=str,
+)
+def test_time_that_is_none_is_an_error_and_nothing_runs(wrong: dict[str, Any]) -> None:
+    """A record that has expired at once would let every call run."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(TypeError, match=re.escape(f"execute_once({name}={value!r}): give seconds")):
+        once(**wrong)
+    assert effects() == 0
+    with pytest.raises(TypeError, match=re.escape(f"@idempotent_function({name}={value!r}): give seconds")):
+        idempotent_function(key=str, scope="x", **wrong)
 
 
 @pytest.mark.parametrize("retention", [60, timedelta(minutes=1)])
