@@ -144,8 +144,15 @@ def test_scope_or_fingerprint_that_is_no_text_is_an_error_that_names_it(wrong: d
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"retention": -1}, {"retention": 0}, {"retention": "1d"}, {"retention": timedelta(0)}]
-    + [{"wait_seconds": -1}, {"wait_seconds": "x"}, {"wait_seconds": True}],
+    [
+        {"retention": -1},
+        {"retention": 0},
+        {"retention": "1d"},
+        {"retention": timedelta(0)},
+        {"wait_seconds": -1},
+        {"wait_seconds": "x"},
+        {"wait_seconds": True},
+    ],
     ids=str,
 )
 def test_time_that_is_none_is_an_error_and_nothing_runs(wrong: dict[str, Any]) -> None:
