@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -49,7 +50,7 @@ class GuardedCall:
 
         Whoever does calls ``close()`` when the view has answered.
         """
-        setattr(self.view, (request.method or "").lower(), self)
+        setattr(self.view, (request.method or "").lower(), _StandIn(self.handler, self))
         if self.atomic_requests:
             self.view.initial = self._initial  # type: ignore[method-assign]
             self.isolate_errors(self.view)
@@ -152,6 +153,20 @@ def _kept(request: Request) -> Callable[[], bytes | None]:
         return lambda: None
     payload = payload_of(request)
     return lambda: payload.kept
+
+
+class _StandIn:
+    """Answers in a handler's place, and looks like it: permissions read what decorators left on the handler."""
+
+    def __init__(self, handler: Callable[..., Any], answer: GuardedCall) -> None:
+        update_wrapper(self, handler)
+        self.__answer = answer
+
+    def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return self.__answer(request, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["__wrapped__"], name)
 
 
 class _Atomic:
