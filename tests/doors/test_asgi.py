@@ -21,7 +21,7 @@ from tests.doors.live import AMOUNT, LIVE_DOORS, Customer, Pause, environment, w
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240), pytest.mark.processes]
 
 CROWD = 32
-REQUESTS, CLIENTS, HANG_UPS = 1000, 8, 5
+REQUESTS, CLIENTS, HANG_UPS = 1000, 8, 8
 ASYNC = ["async-function", "async-class"]
 OTHERS = {
     "postgresql": "SELECT count(*) FROM pg_stat_activity"
@@ -162,5 +162,7 @@ def test_nothing_leaks(server: Server, parallel: Parallel, tmp_path: Path) -> No
     crowd("warm", 2 * CLIENTS)
     before = server.threads_at_rest()
     crowd("many", REQUESTS)
-    assert server.threads_at_rest() <= before
+    # The event loop's pool has a thread for each of the clients at most, as many as came at once; a leak has one for
+    # each request, or for each client that hung up.
+    assert server.threads_at_rest() < before + min(CLIENTS, HANG_UPS)
     assert customer.deposits() == 2 * CLIENTS + REQUESTS
