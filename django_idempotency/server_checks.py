@@ -13,7 +13,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.claims.registry import record_alias
 
-_OFF = ("0",)
 _READS = 1  # the bit of wsrep_sync_wait that is about SELECT
 _READ = {
     "postgresql": "SELECT setting FROM pg_settings WHERE name = %s",
@@ -24,21 +23,35 @@ _READ = {
 class Watch(NamedTuple):
     """A setting that leaves a deployment open to an accident while it has one of the values ``open``.
 
-    It is fine when any of ``names`` has another value; a name that the server does not know is passed over.
+    It is fine when any of a vendor's ``names`` has another value; a name that the server does not know is passed over.
     """
 
-    names: tuple[str, ...]
-    open: tuple[str, ...] = _OFF
+    id: str
+    message: str
+    hint: str
+    names: dict[str, tuple[str, ...]]
+    open: tuple[str, ...]
 
 
-_SILENT = {
-    "postgresql": Watch(("idle_in_transaction_session_timeout", "transaction_timeout")),
-    "mysql": Watch(("idle_transaction_timeout", "idle_write_transaction_timeout")),
-}
-_EARLY = {
-    "postgresql": Watch(("synchronous_commit",), ("off",)),
-    "mysql": Watch(("innodb_flush_log_at_trx_commit",), ("0", "2")),
-}
+_WATCHED = (
+    Watch(
+        "django_idempotency.I002",
+        "The server of {alias!r} waits for ever for a client that falls silent in an operation ({name} is 0).",
+        "Set {name} on the server or in OPTIONS, longer than a view is silent between two statements.",
+        {
+            "postgresql": ("idle_in_transaction_session_timeout", "transaction_timeout"),
+            "mysql": ("idle_transaction_timeout", "idle_write_transaction_timeout"),
+        },
+        ("0",),
+    ),
+    Watch(
+        "django_idempotency.I003",
+        "The server of {alias!r} acknowledges an operation before it is on disk ({name}).",
+        "Set {name} to its default, or accept that a crash of the server undoes what clients were told.",
+        {"postgresql": ("synchronous_commit",), "mysql": ("innodb_flush_log_at_trx_commit",)},
+        ("off", "0", "2"),
+    ),
+)
 
 
 def register() -> None:
@@ -57,28 +70,20 @@ def check_server(
     if not readable or record_alias() not in (databases or ()):
         return []
     connection = connections[record_alias()]
-    return [*_silent_clients(connection), *_early_answers(connection), *_reads_behind(connection)]
+    watched = [message for watch in _WATCHED for message in _left_open(connection, watch)]
+    return [*watched, *_reads_behind(connection)]
 
 
-def _silent_clients(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
-    watch = _SILENT.get(connection.vendor)
-    if watch is None or not _is_open(connection, watch):
+def _left_open(connection: BaseDatabaseWrapper, watch: Watch) -> list[CheckMessage]:
+    found, names = list[str](), watch.names.get(connection.vendor, ())
+    with connection.cursor() as cursor:
+        for name in names:
+            cursor.execute(_READ[connection.vendor], [name])
+            found += [str(row[-1]) for row in cursor.fetchall()]
+    if not found or not set(found) <= set(watch.open):
         return []
-    name = watch.names[0]
-    server = f"The server of {connection.alias!r}"
-    message = f"{server} waits for ever for a client that falls silent in an operation ({name} is 0)."
-    hint = f"Set {name} on the server or in OPTIONS, longer than a view is silent between two statements."
-    return [Info(message, hint=hint, id="django_idempotency.I002")]
-
-
-def _early_answers(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
-    watch = _EARLY.get(connection.vendor)
-    if watch is None or not _is_open(connection, watch):
-        return []
-    name = watch.names[0]
-    message = f"The server of {connection.alias!r} acknowledges an operation before it is on disk ({name})."
-    hint = f"Set {name} to its default, or accept that a crash of the server undoes what clients were told."
-    return [Info(message, hint=hint, id="django_idempotency.I003")]
+    words = {"alias": connection.alias, "name": names[0]}
+    return [Info(watch.message.format(**words), hint=watch.hint.format(**words), id=watch.id)]
 
 
 def _reads_behind(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
@@ -95,12 +100,3 @@ def _reads_behind(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
     )
     hint = 'Set OPTIONS = {"init_command": "SET SESSION wsrep_sync_wait=1"}, or send all writes to one node.'
     return [Info(message, hint=hint, id="django_idempotency.I004")]
-
-
-def _is_open(connection: BaseDatabaseWrapper, watch: Watch) -> bool:
-    found = []
-    with connection.cursor() as cursor:
-        for name in watch.names:
-            cursor.execute(_READ[connection.vendor], [name])
-            found += [str(row[-1]) for row in cursor.fetchall()]
-    return bool(found) and set(found) <= set(watch.open)
