@@ -6,7 +6,7 @@ before a replay as before the first run (invariant I6).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from django.http import HttpRequest
@@ -17,11 +17,11 @@ from django.views import View
 from django_idempotency.calls import Call
 from django_idempotency.guards import shadow
 from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options, options_of
+from django_idempotency.wrappers import held_by, rewrapped, variables, within
 
 Callback = Callable[..., Any]
 
 _DEPTH = 8
-_MANY = 100
 
 
 class Framework(Protocol):
@@ -83,6 +83,18 @@ def rebuilt(callback: Callback, options: Options) -> Callback:
     return _as_view(_classes[cls, options], callback)
 
 
+def guarded_inside(callback: Callback, options: Options) -> Callback | None:
+    """Return what ``callback`` does, decorators and all, with its handlers guarded from inside.
+
+    None where there is no class behind it, or where a decorator may have another way to it than the one that is seen.
+    """
+    if is_bare(callback):
+        return rebuilt(callback, options)
+    wrapped = getattr(callback, "__wrapped__", None) if class_of(callback) else None
+    guarded = wrapped and guarded_inside(wrapped, options)
+    return guarded and rewrapped(callback, wrapped, guarded)
+
+
 def is_marked(callback: Callback) -> bool:
     """Tell whether a door has this callback already, or ``@idempotency_exempt`` keeps all doors off it."""
     cls = class_of(callback)
@@ -110,20 +122,25 @@ def handler_options(handler: Any) -> Options | None:
     own = options_of(handler)
     if own is not None:
         return own
-    cells = getattr(getattr(handler, "__func__", handler), "__closure__", None) or ()
-    found = (options_of(cell.cell_contents) for cell in cells if _is_filled(cell))
+    found = map(options_of, variables(getattr(handler, "__func__", handler)).values())
     return next((options for options in found if options is not None), None)
 
 
-def authenticates_inside(callback: Callback) -> bool:
-    """Tell whether a framework's view is behind ``callback``, however wrapped: it is not to be guarded from outside."""
-    return any(_is_framework(each) for each in _inner(callback))
+def checks_inside(callback: Callback) -> bool:
+    """Tell whether a class or a framework's view is behind ``callback``, not to be guarded from outside."""
+    return class_inside(callback) is not None or any(map(_is_ninja, within(callback)))
+
+
+def class_inside(callback: Callback) -> type | None:
+    """Return the view class behind a callback, however wrapped, or None."""
+    found = (class_of(view) for view in within(callback))
+    return next((cls for cls in found if cls is not None and issubclass(cls, View)), None)
 
 
 def operations(callback: Callback) -> list[Any] | None:
     """Return Django Ninja's operations behind a callback, or None if it is not one of ninja's."""
-    views = [view for view in _inner(callback) if _is_ninja(view)]
-    found = (getattr(held, "operations", None) or () for view in views for held in _held(view))
+    views = [view for view in within(callback) if _is_ninja(view)]
+    found = (getattr(held, "operations", None) or () for view in views for held in held_by(view))
     return [operation for each in found for operation in each] if views else None
 
 
@@ -132,41 +149,8 @@ def is_marked_operation(operation: Any) -> bool:
     return hasattr(operation, GUARDED) or hasattr(operation.view_func, EXEMPT)
 
 
-def _is_framework(view: Any) -> bool:
-    return is_drf(class_of(view)) or _is_ninja(view)
-
-
 def _is_ninja(view: Any) -> bool:
     return not isinstance(view, type) and (getattr(view, "__module__", None) or "").startswith("ninja.")
-
-
-def _inner(callback: Any) -> Iterator[Any]:
-    """Yield a callback and the callables that it holds: wrapped, partial, bound, in closures or as attributes."""
-    seen: dict[int, Any] = {}
-    waiting = [callback]
-    while waiting and len(seen) < _MANY:
-        view = waiting.pop(0)
-        if id(view) not in seen and callable(view):
-            seen[id(view)] = view
-            yield view
-            waiting += _held(view)
-
-
-def _held(view: Any) -> Iterator[Any]:
-    for name in ("__wrapped__", "__self__", "func"):
-        yield getattr(view, name, None)
-    for cell in getattr(view, "__closure__", None) or ():
-        if _is_filled(cell):
-            yield cell.cell_contents
-    if not isinstance(view, type):
-        yield from getattr(view, "__dict__", {}).values()
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:  # a name that is bound later
-        return False
 
 
 def _subclass(cls: type, options: Options) -> type:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings as project
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import login_required, permission_required, user_passes_test
 from django.core.checks import run_checks
 from django.core.exceptions import PermissionDenied
 from django.db import connection
@@ -20,7 +20,9 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
-from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.generic import TemplateView
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
@@ -69,6 +71,19 @@ def deny(view: Callable[..., Any]) -> Callable[..., Any]:
 def deny_without_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return view(request, *args, **kwargs) if Gate.open else HttpResponseForbidden()
+
+    return inner
+
+
+def deny_with_another_way(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Call the view at times by a name of its own for it: a copy of it would not be sure to be guarded."""
+    unseen = partial(view)
+
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not Gate.open:
+            return HttpResponseForbidden()
+        return (unseen if request.GET else view)(request, *args, **kwargs)
 
     return inner
 
@@ -190,12 +205,19 @@ FROM_INSIDE = {
     "class-dispatch-mixin": Gated.as_view(),
     "class-decorated-dispatch": Decorated.as_view(),
     "class-async": AsyncGated.as_view(),
-}
-#: Behind a decorator: the middleware stands aside, every request runs, and every check with it.
-LEFT_ALONE = {
     "wrapped-drf": deny(Api.as_view()),
     "wrapped-viewset": deny(ApiSet.as_view({"post": "create"})),
     "wrapped-twice": deny(csrf_exempt(Api.as_view())),
+    "wrapped-gated-drf": csrf_exempt(GatedApi.as_view()),
+    "wrapped-class": csrf_exempt(Gated.as_view()),
+    "wrapped-class-twice": deny(never_cache(Decorated.as_view())),
+}
+#: Behind a decorator that hides it: the middleware stands aside, every request runs, and every check with it.
+LEFT_ALONE = {
+    "class-behind-a-middleware": csrf_protect(Gated.as_view()),
+    "hidden-class": deny_without_wraps(Gated.as_view()),
+    "class-by-two-ways": deny_with_another_way(Gated.as_view()),
+    "drf-by-two-ways": deny_with_another_way(Api.as_view()),
     "hidden-drf": deny_without_wraps(Api.as_view()),
     "hidden-deeper": deny_without_wraps(deny_without_wraps(Api.as_view())),
 }
@@ -213,6 +235,7 @@ def exempt(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     *(path(f"{name}/", view) for name, view in (FROM_INSIDE | LEFT_ALONE).items()),
+    path("wrapped-async/", csrf_exempt(AsyncGated.as_view())),
     path("plain/", plain),
     path("plainer/", plain),
     path("exempt/", exempt),
@@ -263,7 +286,7 @@ def test_class_is_guarded_from_inside_after_its_own_checks(
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
-def test_api_view_behind_a_decorator_is_left_alone_with_all_its_checks(
+def test_class_that_is_hidden_by_a_decorator_is_left_alone_with_all_its_checks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with site():
@@ -274,7 +297,7 @@ def test_api_view_behind_a_decorator_is_left_alone_with_all_its_checks(
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
-def test_e007_names_the_api_view_that_cannot_be_guarded(name: str) -> None:
+def test_e007_names_the_class_that_cannot_be_guarded(name: str) -> None:
     with site(f"/{name}/"):
         (message,) = doors_messages()
     assert (message.id, f"/{name}/" in message.msg) == ("django_idempotency.E007", True)
@@ -524,7 +547,7 @@ def test_guarded_view_runs_in_the_records_transaction(atomic_requests: bool) -> 
 # Async
 
 
-@pytest.mark.parametrize("name", ["plain", "class-async", "drf-initial", "act/201"])
+@pytest.mark.parametrize("name", ["plain", "class-async", "drf-initial", "wrapped-async", "act/201"])
 def test_async_handler_keeps_the_same_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def both() -> list[Any]:
@@ -586,10 +609,33 @@ def test_w002_paths_without_the_middleware_guard_nothing() -> None:
     assert (message.id, message.is_serious()) == ("django_idempotency.W002", False)
 
 
+def checked_handler(cls: type, *decorators: Any, name: str = "post") -> Any:
+    """Return a callback whose handler is decorated, as ``method_decorator`` does it."""
+    checked: Any = method_decorator(decorators, name=name)(type("Checked", (cls,), {}))
+    return checked.as_view()
+
+
+@pytest.mark.parametrize("door", [idempotent, lambda view: view])
+def test_w003_finds_the_permission_on_a_handler_behind_any_door(door: Any) -> None:
+    view = door(checked_handler(Mixed if door is not idempotent else Gated, user_passes_test(bool)))
+    with override_settings(ROOT_URLCONF=type("urls", (), {"urlpatterns": [path("x/", view)]})):
+        (message,) = doors_messages()
+    assert message.id == "django_idempotency.W003"
+
+
 @pytest.mark.parametrize(
     ("view", "found"),
     [
         (permission_required("shop.add_order")(plain), ["django_idempotency.W003"]),
+        (checked_handler(Gated, permission_required("shop.add_order")), ["django_idempotency.W003"]),
+        (checked_handler(Gated, user_passes_test(bool)), ["django_idempotency.W003"]),
+        (checked_handler(Gated, login_required), []),
+        (checked_handler(Gated, idempotency_exempt, user_passes_test(bool)), []),
+        (checked_handler(Gated, user_passes_test(bool), name="dispatch"), []),
+        (csrf_exempt(checked_handler(Gated, user_passes_test(bool))), ["django_idempotency.W003"]),
+        (checked_handler(Api, user_passes_test(bool)), ["django_idempotency.W003"]),
+        (user_passes_test(bool)(Gated.as_view()), []),
+        (deny_without_wraps(TemplateView.as_view(template_name="x")), []),
         (deny(permission_required("shop.add_order")(plain)), ["django_idempotency.W003"]),
         (login_required(plain), []),
         (idempotency_exempt(permission_required("shop.add_order")(plain)), []),
