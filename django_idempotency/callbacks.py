@@ -6,7 +6,9 @@ before a replay as before the first run (invariant I6).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
+from inspect import iscoroutine, unwrap
 from typing import Any, Protocol
 
 from django.http import HttpRequest
@@ -14,14 +16,17 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_idempotency.calls import Call
-from django_idempotency.guards import shadow
+from django_idempotency.calls import Call, was_reached
+from django_idempotency.guards import Policy, shadow
+from django_idempotency.http import raw_key
 from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options, options_of
 from django_idempotency.wrappers import held_by, rewrapped, variables, within
 
 Callback = Callable[..., Any]
 
 _DEPTH = 8
+
+logger = logging.getLogger("django_idempotency")
 
 
 class Framework(Protocol):
@@ -156,7 +161,11 @@ def _is_ninja(view: Any) -> bool:
 def _subclass(cls: type, options: Options) -> type:
     if is_drf(cls):
         return framework("rest_framework").subclass(cls, options)
-    return subclass_of(cls, (_Guarded, cls), {"_idempotency": options})
+    answering = answers_in_dispatch(cls)
+    if answering is None:
+        return subclass_of(cls, (_Guarded, cls), {"_idempotency": options})
+    own = subclass_of(answering, (_GuardedDispatch, answering), {})
+    return subclass_of(cls, (_Guarded, *([] if cls is answering else [cls]), own), {"_idempotency": options})
 
 
 def subclass_of(cls: type, bases: tuple[type, ...], attributes: dict[str, Any]) -> type:
@@ -173,10 +182,53 @@ class _Guarded(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         method = (request.method or "").lower()
         handler = getattr(self, method, None) if method in self.http_method_names else None
+        options = handler_options(handler) or self._idempotency
         if handler is not None:
-            setattr(self, method, shadow(handler, handler_options(handler) or self._idempotency))
-        answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+            setattr(self, method, shadow(handler, options))
+        answer: Any = super().dispatch(request, *args, **kwargs)
+        if not Policy(options).may_be_keyed(request):
+            return answer
+        tell: Any = _atold if iscoroutine(answer) else told
+        return tell(self, request, answer)
+
+
+class _GuardedDispatch(View):
+    """Stands directly before a ``dispatch()`` that answers itself, behind those that check and pass on."""
+
+    _idempotency: Options
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        has_handler = hasattr(self, (request.method or "").lower())
+        own: Any = super().dispatch if has_handler else shadow(super().dispatch, self._idempotency)
+        answer: HttpResponseBase = own(request, *args, **kwargs)
         return answer
+
+
+def answers_in_dispatch(cls: type) -> type | None:
+    """Return the class whose ``dispatch()`` does not pass on to that of ``View``, which calls the handlers."""
+    for each in cls.__mro__:
+        code = getattr(unwrap(vars(each).get("dispatch")), "__code__", None)  # type: ignore[arg-type]
+        if code is View.dispatch.__code__:
+            return None
+        if code is not None and "dispatch" not in code.co_names:
+            return each
+    return None
+
+
+def told(view: Any, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Log an error where a class answered a request with a key by a handler that no door could see."""
+    if raw_key(request) is not None and not was_reached(request) and response.status_code // 100 == 2:
+        logger.error(
+            "%s answered a %s with a key past its guarded handler, so that a retry runs again: put @idempotent on "
+            "the method that answers",
+            type(view).__qualname__,
+            request.method,
+        )
+    return response
+
+
+async def _atold(view: Any, request: HttpRequest, response: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+    return told(view, request, await response)
 
 
 def _as_view(cls: type, callback: Callback) -> Callback:

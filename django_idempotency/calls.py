@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django_idempotency.execution import finished
 
 _ACTIVE = "_idempotency_active"
+_REACHED = "_idempotency_reached"
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Call:
 def active(request: HttpRequest) -> Iterator[None]:
     """Mark a request while a door has it in hand, so that a door inside that one passes it on."""
     setattr(request, _ACTIVE, True)
+    setattr(request, _REACHED, True)
     try:
         yield
     finally:
@@ -63,6 +65,11 @@ def active(request: HttpRequest) -> Iterator[None]:
 def is_active(request: HttpRequest) -> bool:
     """Tell whether another door has this request in hand: one operation, one record."""
     return hasattr(request, _ACTIVE)
+
+
+def was_reached(request: HttpRequest) -> bool:
+    """Tell whether any door has had this request in hand."""
+    return hasattr(request, _REACHED)
 
 
 def is_request(value: object) -> bool:

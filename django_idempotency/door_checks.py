@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.decorators import method_decorator
 
 from django_idempotency.callbacks import (
+    answers_in_dispatch,
     class_inside,
     class_of,
     guarded_inside,
@@ -85,7 +86,9 @@ def _judged(route: str, view: Callable[..., Any]) -> Iterator[CheckMessage]:
 
 def _may_answer(cls: type | None) -> bool:
     """Tell whether a class may have a handler for a guarded method; what a ViewSet's actions are is not known here."""
-    return is_drf(cls) or any(hasattr(cls, method.lower()) for method in _list("METHODS"))
+    if cls is None or is_drf(cls) or answers_in_dispatch(cls):
+        return cls is not None
+    return any(hasattr(cls, method.lower()) for method in _list("METHODS"))
 
 
 def _guarded(view: Any, under: bool) -> Iterator[Any]:
@@ -97,7 +100,8 @@ def _guarded(view: Any, under: bool) -> Iterator[Any]:
     all_of_them = marked or under or hasattr(cls, GUARDED)
     actions = getattr(view, "actions", None) or {}
     names = (actions.get(method.lower(), method.lower()) for method in _list("METHODS"))
-    for handler in (getattr(cls, name, None) for name in names):
+    own = getattr(answers_in_dispatch(cls), "dispatch", None)
+    for handler in (getattr(cls, name, own) for name in names):
         if not hasattr(handler, EXEMPT) and (all_of_them or options_of(handler)):
             yield handler
 

@@ -8,7 +8,7 @@ from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from django_idempotency.callbacks import handler_options
+from django_idempotency.callbacks import handler_options, told
 from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.options import EXEMPT, Options
 from django_idempotency.rest_framework.guard import GuardedCall
@@ -49,7 +49,7 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
         if hooks is not None and may_be_keyed(hooks, request):
             guard = GuardedCall(self, hooks, handler, using, atomic_requests=atomic_requests)
             with guard.installed(request):
-                return super().dispatch(request, *args, **kwargs)
+                return told(self, request, super().dispatch(request, *args, **kwargs))
         if atomic_requests:
             with transaction.atomic(using=using):
                 return super().dispatch(request, *args, **kwargs)

@@ -8,7 +8,7 @@ from functools import partial, wraps
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, markcoroutinefunction
 from django.conf import settings as project
 from django.contrib.auth.decorators import login_required, permission_required, user_passes_test
 from django.core.checks import run_checks
@@ -172,6 +172,55 @@ class AsyncGated(ApiGate, View):
         return await views.async_answer("201")
 
 
+class Answering(View):
+    """Answers in ``dispatch()`` itself, as ``GraphQLView`` does."""
+
+    def dispatch(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        return JsonResponse({"id": effect()}, status=201)
+
+
+class AsyncAnswering(View):
+    async def dispatch(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        return await views.async_answer("201")
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        view: Any = super().as_view(**initkwargs)
+        markcoroutinefunction(view)
+        return view
+
+
+class GatedAnswering(ApiGate, Answering):
+    pass
+
+
+class Routing(ApiGate, View):
+    """Chooses the handler itself."""
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        raise AssertionError
+
+    def post_v2(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"id": effect()}, status=201)
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return self.post_v2(request)
+
+
+class AsyncRouting(View):
+    async def post(self, request: HttpRequest) -> HttpResponse:  # type: ignore[override]
+        raise AssertionError
+
+    async def dispatch(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        return await views.async_answer("201")
+
+
+class RoutingApi(Api):
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.post = lambda request: Response({"id": effect()}, status=201)  # type: ignore[method-assign,assignment]
+
+
 class Tuned(View):
     """Decorated itself: it says what is stored, and that is nothing."""
 
@@ -205,6 +254,7 @@ FROM_INSIDE = {
     "class-dispatch-mixin": Gated.as_view(),
     "class-decorated-dispatch": Decorated.as_view(),
     "class-async": AsyncGated.as_view(),
+    "class-that-answers-in-dispatch": GatedAnswering.as_view(),
     "wrapped-drf": deny(Api.as_view()),
     "wrapped-viewset": deny(ApiSet.as_view({"post": "create"})),
     "wrapped-twice": deny(csrf_exempt(Api.as_view())),
@@ -216,6 +266,7 @@ FROM_INSIDE = {
 LEFT_ALONE = {
     "class-behind-a-middleware": csrf_protect(Gated.as_view()),
     "hidden-class": deny_without_wraps(Gated.as_view()),
+    "hidden-class-that-answers-in-dispatch": deny_without_wraps(Answering.as_view()),
     "class-by-two-ways": deny_with_another_way(Gated.as_view()),
     "drf-by-two-ways": deny_with_another_way(Api.as_view()),
     "hidden-drf": deny_without_wraps(Api.as_view()),
@@ -235,6 +286,12 @@ def exempt(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     *(path(f"{name}/", view) for name, view in (FROM_INSIDE | LEFT_ALONE).items()),
+    path("answering/", Answering.as_view()),
+    path("async-answering/", AsyncAnswering.as_view()),
+    path("decorated-answering/", idempotent(GatedAnswering.as_view())),
+    path("routing/", Routing.as_view()),
+    path("async-routing/", AsyncRouting.as_view()),
+    path("drf-routing/", RoutingApi.as_view()),
     path("wrapped-async/", csrf_exempt(AsyncGated.as_view())),
     path("plain/", plain),
     path("plainer/", plain),
@@ -351,6 +408,25 @@ def test_drf_user_is_authenticated_before_the_replay() -> None:
 
 
 # What it guards
+
+
+@pytest.mark.parametrize("name", ["answering", "async-answering", "decorated-answering"])
+def test_class_that_answers_in_dispatch_is_guarded_there(name: str) -> None:
+    with site():
+        assert [replayed(send(f"/{name}/")) for _ in range(2)] == [False, True]
+    assert effects() == 1
+
+
+@pytest.mark.parametrize("name", ["routing", "async-routing", "drf-routing"])
+def test_handler_that_no_door_could_see_is_an_error_in_the_log(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with site():
+        send(f"/{name}/", key=None)
+        assert "past its guarded handler" not in caplog.text
+        assert send(f"/{name}/").status_code == 201
+    (line,) = (record for record in caplog.records if "past its guarded handler" in record.message)
+    assert (line.levelname, line.message.startswith(("Routing", "AsyncRouting"))) == ("ERROR", True)
 
 
 @pytest.mark.parametrize(
@@ -635,6 +711,10 @@ def test_w003_finds_the_permission_on_a_handler_behind_any_door(door: Any) -> No
         (csrf_exempt(checked_handler(Gated, user_passes_test(bool))), ["django_idempotency.W003"]),
         (checked_handler(Api, user_passes_test(bool)), ["django_idempotency.W003"]),
         (user_passes_test(bool)(Gated.as_view()), []),
+        (
+            checked_handler(Answering, user_passes_test(bool), name="dispatch"),
+            ["django_idempotency.W003"],
+        ),
         (deny_without_wraps(TemplateView.as_view(template_name="x")), []),
         (deny(permission_required("shop.add_order")(plain)), ["django_idempotency.W003"]),
         (login_required(plain), []),
