@@ -279,11 +279,6 @@ def crashing(request: HttpRequest, kind: str) -> HttpResponse:
     raise {"missing": Http404, "denied": PermissionDenied, "crash": RuntimeError}[kind](kind)
 
 
-@idempotency_exempt
-def exempt(request: HttpRequest) -> HttpResponse:
-    return plain(request)
-
-
 urlpatterns = [
     *(path(f"{name}/", view) for name, view in (FROM_INSIDE | LEFT_ALONE).items()),
     path("answering/", Answering.as_view()),
@@ -295,7 +290,7 @@ urlpatterns = [
     path("wrapped-async/", csrf_exempt(AsyncGated.as_view())),
     path("plain/", plain),
     path("plainer/", plain),
-    path("exempt/", exempt),
+    path("exempt/", idempotency_exempt(plain)),
     path("exempt-class/", idempotency_exempt(type("Exempt", (Gated,), {})).as_view()),
     path("decorated/", idempotent(required=True)(plain)),
     path("crashing/<kind>/", crashing),
@@ -490,6 +485,11 @@ def test_exempt_view_is_left_alone(name: str) -> None:
     with site():
         assert [replayed(send(f"/{name}/")) for _ in range(2)] == [False, False]
     assert IdempotencyRecord.objects.count() == 0
+
+
+def test_view_that_is_exempt_at_one_url_is_guarded_at_the_other() -> None:
+    with site():
+        assert [replayed(send(f"/{name}/")) for name in ("exempt", "plain", "plain")] == [False, False, True]
 
 
 def test_decorated_view_keeps_its_own_options() -> None:
