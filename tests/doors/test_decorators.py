@@ -13,6 +13,8 @@ import pytest
 from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -456,7 +458,7 @@ def test_unkeyed_call_has_the_transaction_that_the_project_asks_for(
 # Forms
 
 
-def form(view: Any, fields: dict[str, str], **headers: str) -> Any:
+def form(view: Any, fields: dict[str, Any], **headers: str) -> Any:
     return view(RequestFactory().post("/x/", fields, headers=headers))
 
 
@@ -469,6 +471,20 @@ def test_key_of_a_form_counts_and_its_csrf_token_does_not() -> None:
     payload = bytes(IdempotencyRecord.objects.get().request_payload)
     assert b"amount" in payload
     assert b'"a"' not in payload
+
+
+def test_upload_handlers_that_are_set_above_the_door_are_the_ones_that_are_used() -> None:
+    files: list[Any] = []
+    view = idempotent(lambda request: files.append(request.FILES["f"]) or made(request))
+
+    def above_it(request: HttpRequest) -> HttpResponse:
+        request.upload_handlers = [TemporaryFileUploadHandler(request)]
+        response: HttpResponse = view(request)
+        return response
+
+    form(above_it, {"f": SimpleUploadedFile("x", b"x")}, **{"Idempotency-Key": "k"})
+    assert [type(file) for file in files] == [TemporaryUploadedFile]
+    files[0].close()
 
 
 def test_key_of_a_form_goes_before_a_header_that_the_browser_added() -> None:
