@@ -37,8 +37,13 @@ _SESSION_DATA = "_session_cache"
 class Payload:
     """A request's payload: the digest of what it means, and the bytes to keep of it (None: nothing)."""
 
-    digest: str = field(repr=False)
+    digesting: Callable[[], str] = field(repr=False)
     keep: Callable[[], bytes | None] = field(repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the digest; made when it is asked for, since a FINGERPRINT may tell more cheaply."""
+        return self.digesting()
 
     @cached_property
     def kept(self) -> bytes | None:
@@ -56,9 +61,10 @@ def read_payload(request: HttpRequest, ignore: Collection[str] = ()) -> Payload:
     try:
         body = request.body
     except RequestDataTooBig:
-        return Payload(_digest("spooled", request, _spooled_digest(request)), _nothing)
-    kind, canonical = _canonical(request.content_type or "", body, ignore)
-    return Payload(_digest(kind, request, canonical), lambda: _kept(kind, body))
+        spooled = _digest(request, "spooled", _spooled_digest(request))
+        return Payload(lambda: spooled, _nothing)
+    kind = request.content_type or ""
+    return Payload(lambda: _digest(request, *_canonical(kind, body, ignore)), lambda: _kept(kind, body))
 
 
 def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
@@ -68,8 +74,8 @@ def multipart_payload(request: Any, ignore: Collection[str] = ()) -> Payload:
     and left at its start.
     """
     parts = list(_parts(request.POST, request.FILES))
-    digest = _digest("multipart", request, canonical_multipart(parts, ignore))
-    return Payload(digest, lambda: redactor_for(tuple(conf.REDACT)).multipart(parts))
+    digest = _digest(request, "multipart", canonical_multipart(parts, ignore))
+    return Payload(lambda: digest, lambda: redactor_for(tuple(conf.REDACT)).multipart(parts))
 
 
 class Restart:
@@ -113,7 +119,7 @@ def rewind(request: HttpRequest) -> None:
 
 
 def _canonical(media_type: str, body: bytes, ignore: Collection[str]) -> tuple[str, bytes]:
-    if media_type == "application/json" or media_type.endswith("+json"):
+    if _is_json(media_type):
         canonical = canonical_json(body, ignore)
         return ("not json", body) if canonical is None else ("json", canonical)
     if media_type == FORM:
@@ -121,22 +127,25 @@ def _canonical(media_type: str, body: bytes, ignore: Collection[str]) -> tuple[s
     return ("multipart unread" if media_type == MULTIPART else "raw"), body
 
 
-def _kept(kind: str, body: bytes) -> bytes | None:
+def _kept(media_type: str, body: bytes) -> bytes | None:
     """Return what to keep of a body; one that should be redacted and cannot be read is not kept."""
     redactor = redactor_for(tuple(conf.REDACT))
-    keep: dict[str, Callable[[bytes], bytes | None]] = {
-        "json": redactor.json,
-        "form": redactor.form,
-        "raw": bytes,
-    }
-    return keep[kind](body) if kind in keep else None
+    if _is_json(media_type):
+        return redactor.json(body)
+    if media_type == FORM:
+        return redactor.form(body)
+    return None if media_type == MULTIPART else bytes(body)
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 def _nothing() -> None:
     return None
 
 
-def _digest(kind: str, request: Any, content: bytes) -> str:
+def _digest(request: Any, kind: str, content: bytes) -> str:
     query = request.META.get("QUERY_STRING", "").encode("utf-8", "surrogateescape")
     media_type = (request.content_type or "").partition(";")[0].strip().lower().encode()
     return digest_parts(("query", query), ("media type", media_type), (kind, content))

@@ -6,7 +6,9 @@ before a replay as before the first run (invariant I6).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable
+from inspect import iscoroutine, unwrap
 from typing import Any, Protocol
 
 from django.http import HttpRequest
@@ -14,14 +16,17 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_idempotency.calls import Call
-from django_idempotency.guards import shadow
+from django_idempotency.calls import Call, was_reached
+from django_idempotency.guards import Policy, shadow
+from django_idempotency.http import raw_key
 from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options, options_of
+from django_idempotency.wrappers import held_by, rewrapped, variables, within
 
 Callback = Callable[..., Any]
 
 _DEPTH = 8
-_MANY = 100
+
+logger = logging.getLogger("django_idempotency")
 
 
 class Framework(Protocol):
@@ -83,6 +88,18 @@ def rebuilt(callback: Callback, options: Options) -> Callback:
     return _as_view(_classes[cls, options], callback)
 
 
+def guarded_inside(callback: Callback, options: Options) -> Callback | None:
+    """Return what ``callback`` does, decorators and all, with its handlers guarded from inside.
+
+    None where there is no class behind it, or where a decorator may have another way to it than the one that is seen.
+    """
+    if is_bare(callback):
+        return rebuilt(callback, options)
+    wrapped = getattr(callback, "__wrapped__", None) if class_of(callback) else None
+    guarded = wrapped and guarded_inside(wrapped, options)
+    return guarded and rewrapped(callback, wrapped, guarded)
+
+
 def is_marked(callback: Callback) -> bool:
     """Tell whether a door has this callback already, or ``@idempotency_exempt`` keeps all doors off it."""
     cls = class_of(callback)
@@ -110,20 +127,25 @@ def handler_options(handler: Any) -> Options | None:
     own = options_of(handler)
     if own is not None:
         return own
-    cells = getattr(getattr(handler, "__func__", handler), "__closure__", None) or ()
-    found = (options_of(cell.cell_contents) for cell in cells if _is_filled(cell))
+    found = map(options_of, variables(getattr(handler, "__func__", handler)).values())
     return next((options for options in found if options is not None), None)
 
 
-def authenticates_inside(callback: Callback) -> bool:
-    """Tell whether a framework's view is behind ``callback``, however wrapped: it is not to be guarded from outside."""
-    return any(_is_framework(each) for each in _inner(callback))
+def checks_inside(callback: Callback) -> bool:
+    """Tell whether a class or a framework's view is behind ``callback``, not to be guarded from outside."""
+    return class_inside(callback) is not None or any(map(_is_ninja, within(callback)))
+
+
+def class_inside(callback: Callback) -> type | None:
+    """Return the view class behind a callback, however wrapped, or None."""
+    found = (class_of(view) for view in within(callback))
+    return next((cls for cls in found if cls is not None and issubclass(cls, View)), None)
 
 
 def operations(callback: Callback) -> list[Any] | None:
     """Return Django Ninja's operations behind a callback, or None if it is not one of ninja's."""
-    views = [view for view in _inner(callback) if _is_ninja(view)]
-    found = (getattr(held, "operations", None) or () for view in views for held in _held(view))
+    views = [view for view in within(callback) if _is_ninja(view)]
+    found = (getattr(held, "operations", None) or () for view in views for held in held_by(view))
     return [operation for each in found for operation in each] if views else None
 
 
@@ -132,47 +154,18 @@ def is_marked_operation(operation: Any) -> bool:
     return hasattr(operation, GUARDED) or hasattr(operation.view_func, EXEMPT)
 
 
-def _is_framework(view: Any) -> bool:
-    return is_drf(class_of(view)) or _is_ninja(view)
-
-
 def _is_ninja(view: Any) -> bool:
     return not isinstance(view, type) and (getattr(view, "__module__", None) or "").startswith("ninja.")
-
-
-def _inner(callback: Any) -> Iterator[Any]:
-    """Yield a callback and the callables that it holds: wrapped, partial, bound, in closures or as attributes."""
-    seen: dict[int, Any] = {}
-    waiting = [callback]
-    while waiting and len(seen) < _MANY:
-        view = waiting.pop(0)
-        if id(view) not in seen and callable(view):
-            seen[id(view)] = view
-            yield view
-            waiting += _held(view)
-
-
-def _held(view: Any) -> Iterator[Any]:
-    for name in ("__wrapped__", "__self__", "func"):
-        yield getattr(view, name, None)
-    for cell in getattr(view, "__closure__", None) or ():
-        if _is_filled(cell):
-            yield cell.cell_contents
-    if not isinstance(view, type):
-        yield from getattr(view, "__dict__", {}).values()
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:  # a name that is bound later
-        return False
 
 
 def _subclass(cls: type, options: Options) -> type:
     if is_drf(cls):
         return framework("rest_framework").subclass(cls, options)
-    return subclass_of(cls, (_Guarded, cls), {"_idempotency": options})
+    answering = answers_in_dispatch(cls)
+    if answering is None:
+        return subclass_of(cls, (_Guarded, cls), {"_idempotency": options})
+    own = subclass_of(answering, (_GuardedDispatch, answering), {})
+    return subclass_of(cls, (_Guarded, *([] if cls is answering else [cls]), own), {"_idempotency": options})
 
 
 def subclass_of(cls: type, bases: tuple[type, ...], attributes: dict[str, Any]) -> type:
@@ -189,10 +182,53 @@ class _Guarded(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         method = (request.method or "").lower()
         handler = getattr(self, method, None) if method in self.http_method_names else None
+        options = handler_options(handler) or self._idempotency
         if handler is not None:
-            setattr(self, method, shadow(handler, handler_options(handler) or self._idempotency))
-        answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+            setattr(self, method, shadow(handler, options))
+        answer: Any = super().dispatch(request, *args, **kwargs)
+        if not Policy(options).may_be_keyed(request):
+            return answer
+        tell: Any = _atold if iscoroutine(answer) else told
+        return tell(self, request, answer)
+
+
+class _GuardedDispatch(View):
+    """Stands directly before a ``dispatch()`` that answers itself, behind those that check and pass on."""
+
+    _idempotency: Options
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        has_handler = hasattr(self, (request.method or "").lower())
+        own: Any = super().dispatch if has_handler else shadow(super().dispatch, self._idempotency)
+        answer: HttpResponseBase = own(request, *args, **kwargs)
         return answer
+
+
+def answers_in_dispatch(cls: type) -> type | None:
+    """Return the class whose ``dispatch()`` does not pass on to that of ``View``, which calls the handlers."""
+    for each in cls.__mro__:
+        code = getattr(unwrap(vars(each).get("dispatch")), "__code__", None)  # type: ignore[arg-type]
+        if code is View.dispatch.__code__:
+            return None
+        if code is not None and "dispatch" not in code.co_names:
+            return each
+    return None
+
+
+def told(view: Any, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Log an error where a class answered a request with a key by a handler that no door could see."""
+    if raw_key(request) is not None and not was_reached(request) and response.status_code // 100 == 2:
+        logger.error(
+            "%s answered a %s with a key past its guarded handler, so that a retry runs again: put @idempotent on "
+            "the method that answers",
+            type(view).__qualname__,
+            request.method,
+        )
+    return response
+
+
+async def _atold(view: Any, request: HttpRequest, response: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+    return told(view, request, await response)
 
 
 def _as_view(cls: type, callback: Callback) -> Callback:

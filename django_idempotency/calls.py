@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django_idempotency.execution import finished
 
 _ACTIVE = "_idempotency_active"
+_REACHED = "_idempotency_reached"
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Active:
 
     def __enter__(self) -> None:
         setattr(self._request, _ACTIVE, True)
+        setattr(self._request, _REACHED, True)
 
     def __exit__(self, *error: object) -> None:
         self._request.__dict__.pop(_ACTIVE, None)
@@ -65,6 +67,11 @@ class Active:
 def is_active(request: HttpRequest) -> bool:
     """Tell whether another door has this request in hand: one operation, one record."""
     return hasattr(request, _ACTIVE)
+
+
+def was_reached(request: HttpRequest) -> bool:
+    """Tell whether any door has had this request in hand."""
+    return hasattr(request, _REACHED)
 
 
 def is_request(value: object) -> bool:

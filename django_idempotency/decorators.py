@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from datetime import timedelta
 from functools import wraps
+from types import FunctionType
 from typing import Any, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction
@@ -16,6 +18,7 @@ from django_idempotency.claims.registry import RecordAlias
 from django_idempotency.execution import aexecute_once, execute_once
 from django_idempotency.guards import guarded, shadow
 from django_idempotency.options import EXEMPT, MARK, Options, require
+from django_idempotency.wrappers import copied
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,9 +41,13 @@ def idempotent(view: Any = None, /, **options: Any) -> Any:
 
 
 def idempotency_exempt(view: F) -> F:
-    """Keep ``IdempotencyMiddleware`` off a view: a log-in, for example, whose failures must be counted."""
-    setattr(view, EXEMPT, True)
-    return view
+    """Keep ``IdempotencyMiddleware`` off a view: a log-in, for example, whose failures must be counted.
+
+    A function view is copied, so that it stays guarded where it stands without this; a class is marked itself.
+    """
+    exempt: Any = copied(view) if isinstance(view, FunctionType) else copy(view)
+    setattr(exempt, EXEMPT, True)
+    return exempt
 
 
 def idempotent_function(

@@ -11,11 +11,14 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.core.checks import register as register_check
 from django.urls import get_resolver
+from django.utils.decorators import method_decorator
 
 from django_idempotency.callbacks import (
-    authenticates_inside,
+    answers_in_dispatch,
+    class_inside,
     class_of,
-    is_bare,
+    guarded_inside,
+    is_drf,
     is_marked,
     is_marked_operation,
     is_site_door,
@@ -23,8 +26,9 @@ from django_idempotency.callbacks import (
 )
 from django_idempotency.checks import RULES, is_readable
 from django_idempotency.conf import conf
-from django_idempotency.options import MARK, options_of
+from django_idempotency.options import EXEMPT, GUARDED, MARK, Options, options_of
 from django_idempotency.routes import Route, routes
+from django_idempotency.wrappers import variables
 
 Apps = Sequence[AppConfig] | None
 
@@ -90,18 +94,41 @@ def _judged(found: Route) -> Iterator[CheckMessage]:
     elif under and (inside := operations(view)) is not None:
         concerned = (each for each in inside if {*each.methods} & {*_list("METHODS")})
         yield from (_unguarded(route, each) for each in concerned if not is_marked_operation(each))
-    elif under and not is_bare(view) and authenticates_inside(view):
+    elif under and guarded_inside(view, Options()) is None and _may_answer(class_inside(view)):
         yield _error(
-            f"/{route}: the middleware cannot guard an API view behind a decorator, and stands aside.",
-            "Put IdempotencyMixin or @idempotent on the view itself, or @idempotency_exempt above the decorator.",
+            f"/{route}: the middleware cannot guard a class behind this decorator, and stands aside.",
+            "Put the decorator on dispatch() with method_decorator, or IdempotencyMixin or @idempotent on the view "
+            "itself, or @idempotency_exempt above the decorator.",
         )
-    elif (getattr(view, MARK, None) or (under and not is_bare(view))) and (name := _check_below(view)):
+    elif name := next(filter(None, map(_check_below, _guarded(view, under))), None):
         yield CheckWarning(
             f"/{route}: {name} comes after the door, so a replay does not ask it again.",
             hint="Put @idempotent below it, or check in a middleware or in dispatch().",
             obj=view,
             id="django_idempotency.W003",
         )
+
+
+def _may_answer(cls: type | None) -> bool:
+    """Tell whether a class may have a handler for a guarded method; what a ViewSet's actions are is not known here."""
+    if cls is None or is_drf(cls) or answers_in_dispatch(cls):
+        return cls is not None
+    return any(hasattr(cls, method.lower()) for method in _list("METHODS"))
+
+
+def _guarded(view: Any, under: bool) -> Iterator[Any]:
+    """Yield what a door stands around: a function, or handlers of a class."""
+    cls, marked = class_of(view), getattr(view, MARK, None) is not None
+    if cls is None:
+        yield from [view] if marked or under else []
+        return
+    all_of_them = marked or under or hasattr(cls, GUARDED)
+    actions = getattr(view, "actions", None) or {}
+    names = (actions.get(method.lower(), method.lower()) for method in _list("METHODS"))
+    own = getattr(answers_in_dispatch(cls), "dispatch", None)
+    for handler in (getattr(cls, name, own) for name in names):
+        if not hasattr(handler, EXEMPT) and (all_of_them or options_of(handler)):
+            yield handler
 
 
 def _unguarded(route: str, operation: Any) -> Error:
@@ -122,16 +149,22 @@ def _check_below(view: Any) -> str | None:
     ``user_passes_test`` is behind all of Django's own; ``login_required`` is left out, since the scope holds the
     user: somebody who is logged out has another.
     """
-    below = _below_door(view) if getattr(view, MARK, None) else view
-    while below is not None:
-        names = getattr(getattr(below, "__code__", None), "co_freevars", ())
-        if "test_func" in names:
-            test = dict(zip(names, below.__closure__, strict=True))["test_func"].cell_contents
-            name = getattr(test, "__qualname__", "").partition(".")[0]
-            if name != "login_required":
-                return "@permission_required" if name == "permission_required" else "@user_passes_test"
-        below = getattr(below, "__wrapped__", None)
+    for layer in _layers(_below_door(view)):
+        test = variables(layer).get("test_func")
+        name = getattr(test, "__qualname__", "").partition(".")[0]
+        if test is not None and name != "login_required":
+            return "@permission_required" if name == "permission_required" else "@user_passes_test"
     return None
+
+
+def _layers(view: Any) -> Iterator[Any]:
+    """Yield a view and what it wraps, and what ``method_decorator`` will wrap around it with each call."""
+    while view is not None:
+        yield view
+        if getattr(view, "__globals__", {}).get("__name__") == method_decorator.__module__:
+            for decorate in variables(view).get("decorators", ()):
+                yield from _layers(decorate(lambda request: None))
+        view = getattr(view, "__wrapped__", None)
 
 
 def _below_door(view: Any) -> Any:

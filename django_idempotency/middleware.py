@@ -14,13 +14,12 @@ from django.template.response import SimpleTemplateResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from django_idempotency.callbacks import (
-    authenticates_inside,
+    checks_inside,
     class_of,
-    is_bare,
+    guarded_inside,
     is_drf,
     is_marked,
     marked_handler,
-    rebuilt,
 )
 from django_idempotency.calls import Call
 from django_idempotency.claims.registry import record_alias
@@ -41,7 +40,7 @@ class IdempotencyMiddleware(MiddlewareMixin):
     other middlewares check come before every replay. Class-based views, DRF's among them, are guarded from inside,
     after their own checks; a function view is guarded as a whole: what its decorators check is not seen, and only
     the scope keeps callers apart. It stands aside for views that another door guards, for ``@idempotency_exempt``,
-    and for a framework's view behind a decorator (a system check names it). Sync and async.
+    and for a class behind a decorator that it cannot see through (a system check names it). Sync and async.
     """
 
     _idempotency_site_door = True
@@ -87,9 +86,10 @@ def _target(callback: Callable[..., Any]) -> _Target | None:
 def _found_target(callback: Callable[..., Any]) -> _Target | None:
     if is_marked(callback):
         return None
-    if is_bare(callback):
-        return _Target(rebuilt(callback, Options()), inside=True, drf=is_drf(class_of(callback)))
-    return None if authenticates_inside(callback) else _Target(callback, inside=False, drf=False)
+    inside = guarded_inside(callback, Options())
+    if inside is not None:
+        return _Target(inside, inside=True, drf=is_drf(class_of(callback)))
+    return None if checks_inside(callback) else _Target(callback, inside=False, drf=False)
 
 
 _cached_target = lru_cache(maxsize=4096)(_found_target)

@@ -13,6 +13,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 from django.test.client import encode_multipart
 
+from django_idempotency import bodies
 from django_idempotency.bodies import Restart, multipart_payload, read_payload, rewind
 from django_idempotency.core.fingerprints import Part, canonical_multipart
 from django_idempotency.core.payloads import Redactor
@@ -41,6 +42,15 @@ def upload(content: bytes = b"data", boundary: str = "one", **changes: Any) -> A
 )
 def test_same_meaning_is_the_same_payload(kind: str, one: bytes, other: bytes) -> None:
     assert read_payload(post(one, kind)).digest == read_payload(post(other, kind)).digest
+
+
+def test_digest_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytes] = []
+    monkeypatch.setattr(bodies, "canonical_json", lambda body, ignore: made.append(body))
+    payload = read_payload(post(b'{"a": 1}'))
+    assert (payload.kept, made) == (b'{"a": 1}', [])
+    assert payload.digest == payload.digest
+    assert made == [b'{"a": 1}']
 
 
 def test_media_type_query_and_raw_bytes_count() -> None:

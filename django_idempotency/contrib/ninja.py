@@ -203,7 +203,8 @@ class _Policy(Policy):
 
     def caller(self, request: HttpRequest) -> str:
         auth = getattr(request, "auth", None)
-        if auth is None or auth is True:  # nothing found, or a mere yes: of an IP address, for example
+        # Nothing found, a mere yes (of an IP address, for example), or an AnonymousUser.
+        if auth is None or auth is True or getattr(auth, "is_authenticated", None) is False:
             return super().caller(request)
         return user_principal(auth, request) or found_principal(auth, request)
 

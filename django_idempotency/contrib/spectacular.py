@@ -17,7 +17,7 @@ from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from django_idempotency.callbacks import handler_options, is_bare, is_marked, is_site_door
+from django_idempotency.callbacks import guarded_inside, handler_options, is_marked, is_site_door
 from django_idempotency.conf import conf
 from django_idempotency.http import BODY_OMITTED_HEADER, header_names
 from django_idempotency.middleware import is_under_paths
@@ -64,9 +64,8 @@ class IdempotentViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
     def view_replacement(self) -> Any:
         callback = self.target_callback
         view, options = self._replaced_by_others(), options_of(callback)
-        on_site = (
-            any(map(is_site_door, settings.MIDDLEWARE)) and not is_marked(callback) and is_bare(callback)
-        )
+        site = any(map(is_site_door, settings.MIDDLEWARE)) and not is_marked(callback)
+        on_site = site and guarded_inside(callback, Options()) is not None
         return _described(view, options, on_site) if on_site or options or _is_guarded(view) else view
 
     def _replaced_by_others(self) -> type[Any]:

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from django_idempotency.callbacks import handler_options
+from django_idempotency.callbacks import handler_options, told
 from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.options import EXEMPT, Options
 from django_idempotency.rest_framework.guard import GuardedCall
@@ -65,7 +65,7 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
             guard = GuardedCall(self, hooks, handler, using, atomic_requests=atomic_requests)
             guard.install(request)
             try:
-                return super().dispatch(request, *args, **kwargs)
+                return told(self, request, super().dispatch(request, *args, **kwargs))
             finally:
                 guard.close()
         if atomic_requests:

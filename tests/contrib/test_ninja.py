@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError
 from django.http import HttpRequest
 from django.test import Client
+from django.utils.functional import SimpleLazyObject
 from ninja import NinjaAPI
 from ninja.operation import Operation
 from ninja.streaming import SSE
@@ -237,6 +239,12 @@ def test_row_that_is_no_user_is_told_apart_by_its_primary_key() -> None:
 
 
 def test_mere_yes_of_an_authentication_tells_nothing() -> None:
+    send("/ninja/anything")
+    assert record().scope == "anonymous ninja/anything"
+
+
+def test_anonymous_user_of_an_authentication_tells_nothing() -> None:
+    ninja_urls.anything.found = SimpleLazyObject(AnonymousUser)
     send("/ninja/anything")
     assert record().scope == "anonymous ninja/anything"
 

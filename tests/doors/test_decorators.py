@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import timedelta
+from functools import partial
 from html import unescape
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -27,7 +32,6 @@ from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.door_checks import check_views
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
-from example_project.shop.models import Product
 from tests.doors import views
 from tests.doors.conftest import replayed
 from tests.factories import UserFactory
@@ -454,7 +458,7 @@ def test_unkeyed_call_has_the_transaction_that_the_project_asks_for(
 # Forms
 
 
-def form(view: Any, fields: dict[str, str], **headers: str) -> Any:
+def form(view: Any, fields: dict[str, Any], **headers: str) -> Any:
     return view(RequestFactory().post("/x/", fields, headers=headers))
 
 
@@ -467,6 +471,20 @@ def test_key_of_a_form_counts_and_its_csrf_token_does_not() -> None:
     payload = bytes(IdempotencyRecord.objects.get().request_payload)
     assert b"amount" in payload
     assert b'"a"' not in payload
+
+
+def test_upload_handlers_that_are_set_above_the_door_are_the_ones_that_are_used() -> None:
+    files: list[Any] = []
+    view = idempotent(lambda request: files.append(request.FILES["f"]) or made(request))
+
+    def above_it(request: HttpRequest) -> HttpResponse:
+        request.upload_handlers = [TemporaryFileUploadHandler(request)]
+        response: HttpResponse = view(request)
+        return response
+
+    form(above_it, {"f": SimpleUploadedFile("x", b"x")}, **{"Idempotency-Key": "k"})
+    assert [type(file) for file in files] == [TemporaryUploadedFile]
+    files[0].close()
 
 
 def test_key_of_a_form_goes_before_a_header_that_the_browser_added() -> None:
@@ -497,11 +515,21 @@ def test_refusal_is_a_problem_where_the_project_has_no_templates() -> None:
 # Exempt
 
 
-def test_exempt_marks_and_does_nothing_else() -> None:
-    assert idempotency_exempt(made) is made
-    assert made.idempotency_exempt is True  # type: ignore[attr-defined]
-    del made.idempotency_exempt  # type: ignore[attr-defined]
-    assert effects() == Product.objects.count() == 0
+@pytest.mark.parametrize("view", [made, views.aplain, partial(made), Owner.as_view()])
+def test_exempt_marks_a_copy_that_is_the_view_in_all_else(view: Any) -> None:
+    exempt = idempotency_exempt(view)
+    assert exempt.idempotency_exempt is True
+    assert not hasattr(view, "idempotency_exempt")
+    assert iscoroutinefunction(exempt) == iscoroutinefunction(view)
+    assert inspect.signature(exempt) == inspect.signature(view)
+    assert {**vars(exempt), "idempotency_exempt": 0} == {**vars(view), "idempotency_exempt": 0}
+
+
+def test_exempt_marks_a_class_itself() -> None:
+    exempt = idempotency_exempt(type("Exempt", (Owner,), {}))
+    assert exempt.idempotency_exempt is True  # type: ignore[attr-defined]
+    assert issubclass(exempt, Owner)
+    assert not hasattr(Owner, "idempotency_exempt")
 
 
 def test_permission_above_is_no_finding_and_below_is_one() -> None:

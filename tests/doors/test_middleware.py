@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, markcoroutinefunction
 from django.conf import settings as project
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import login_required, permission_required, user_passes_test
 from django.core.checks import run_checks
 from django.core.exceptions import PermissionDenied
 from django.db import connection
@@ -20,7 +20,9 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
-from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.generic import TemplateView
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
@@ -69,6 +71,19 @@ def deny(view: Callable[..., Any]) -> Callable[..., Any]:
 def deny_without_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return view(request, *args, **kwargs) if Gate.open else HttpResponseForbidden()
+
+    return inner
+
+
+def deny_with_another_way(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Call the view at times by a name of its own for it: a copy of it would not be sure to be guarded."""
+    unseen = partial(view)
+
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not Gate.open:
+            return HttpResponseForbidden()
+        return (unseen if request.GET else view)(request, *args, **kwargs)
 
     return inner
 
@@ -157,6 +172,55 @@ class AsyncGated(ApiGate, View):
         return await views.async_answer("201")
 
 
+class Answering(View):
+    """Answers in ``dispatch()`` itself, as ``GraphQLView`` does."""
+
+    def dispatch(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        return JsonResponse({"id": effect()}, status=201)
+
+
+class AsyncAnswering(View):
+    async def dispatch(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        return await views.async_answer("201")
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        view: Any = super().as_view(**initkwargs)
+        markcoroutinefunction(view)
+        return view
+
+
+class GatedAnswering(ApiGate, Answering):
+    pass
+
+
+class Routing(ApiGate, View):
+    """Chooses the handler itself."""
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        raise AssertionError
+
+    def post_v2(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"id": effect()}, status=201)
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return self.post_v2(request)
+
+
+class AsyncRouting(View):
+    async def post(self, request: HttpRequest) -> HttpResponse:  # type: ignore[override]
+        raise AssertionError
+
+    async def dispatch(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        return await views.async_answer("201")
+
+
+class RoutingApi(Api):
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.post = lambda request: Response({"id": effect()}, status=201)  # type: ignore[method-assign,assignment]
+
+
 class Tuned(View):
     """Decorated itself: it says what is stored, and that is nothing."""
 
@@ -190,12 +254,21 @@ FROM_INSIDE = {
     "class-dispatch-mixin": Gated.as_view(),
     "class-decorated-dispatch": Decorated.as_view(),
     "class-async": AsyncGated.as_view(),
-}
-#: Behind a decorator: the middleware stands aside, every request runs, and every check with it.
-LEFT_ALONE = {
+    "class-that-answers-in-dispatch": GatedAnswering.as_view(),
     "wrapped-drf": deny(Api.as_view()),
     "wrapped-viewset": deny(ApiSet.as_view({"post": "create"})),
     "wrapped-twice": deny(csrf_exempt(Api.as_view())),
+    "wrapped-gated-drf": csrf_exempt(GatedApi.as_view()),
+    "wrapped-class": csrf_exempt(Gated.as_view()),
+    "wrapped-class-twice": deny(never_cache(Decorated.as_view())),
+}
+#: Behind a decorator that hides it: the middleware stands aside, every request runs, and every check with it.
+LEFT_ALONE = {
+    "class-behind-a-middleware": csrf_protect(Gated.as_view()),
+    "hidden-class": deny_without_wraps(Gated.as_view()),
+    "hidden-class-that-answers-in-dispatch": deny_without_wraps(Answering.as_view()),
+    "class-by-two-ways": deny_with_another_way(Gated.as_view()),
+    "drf-by-two-ways": deny_with_another_way(Api.as_view()),
     "hidden-drf": deny_without_wraps(Api.as_view()),
     "hidden-deeper": deny_without_wraps(deny_without_wraps(Api.as_view())),
 }
@@ -206,16 +279,18 @@ def crashing(request: HttpRequest, kind: str) -> HttpResponse:
     raise {"missing": Http404, "denied": PermissionDenied, "crash": RuntimeError}[kind](kind)
 
 
-@idempotency_exempt
-def exempt(request: HttpRequest) -> HttpResponse:
-    return plain(request)
-
-
 urlpatterns = [
     *(path(f"{name}/", view) for name, view in (FROM_INSIDE | LEFT_ALONE).items()),
+    path("answering/", Answering.as_view()),
+    path("async-answering/", AsyncAnswering.as_view()),
+    path("decorated-answering/", idempotent(GatedAnswering.as_view())),
+    path("routing/", Routing.as_view()),
+    path("async-routing/", AsyncRouting.as_view()),
+    path("drf-routing/", RoutingApi.as_view()),
+    path("wrapped-async/", csrf_exempt(AsyncGated.as_view())),
     path("plain/", plain),
     path("plainer/", plain),
-    path("exempt/", exempt),
+    path("exempt/", idempotency_exempt(plain)),
     path("exempt-class/", idempotency_exempt(type("Exempt", (Gated,), {})).as_view()),
     path("decorated/", idempotent(required=True)(plain)),
     path("crashing/<kind>/", crashing),
@@ -263,7 +338,7 @@ def test_class_is_guarded_from_inside_after_its_own_checks(
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
-def test_api_view_behind_a_decorator_is_left_alone_with_all_its_checks(
+def test_class_that_is_hidden_by_a_decorator_is_left_alone_with_all_its_checks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with site():
@@ -274,7 +349,7 @@ def test_api_view_behind_a_decorator_is_left_alone_with_all_its_checks(
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
-def test_e007_names_the_api_view_that_cannot_be_guarded(name: str) -> None:
+def test_e007_names_the_class_that_cannot_be_guarded(name: str) -> None:
     with site(f"/{name}/"):
         (message,) = doors_messages()
     assert (message.id, f"/{name}/" in message.msg) == ("django_idempotency.E007", True)
@@ -328,6 +403,25 @@ def test_drf_user_is_authenticated_before_the_replay() -> None:
 
 
 # What it guards
+
+
+@pytest.mark.parametrize("name", ["answering", "async-answering", "decorated-answering"])
+def test_class_that_answers_in_dispatch_is_guarded_there(name: str) -> None:
+    with site():
+        assert [replayed(send(f"/{name}/")) for _ in range(2)] == [False, True]
+    assert effects() == 1
+
+
+@pytest.mark.parametrize("name", ["routing", "async-routing", "drf-routing"])
+def test_handler_that_no_door_could_see_is_an_error_in_the_log(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with site():
+        send(f"/{name}/", key=None)
+        assert "past its guarded handler" not in caplog.text
+        assert send(f"/{name}/").status_code == 201
+    (line,) = (record for record in caplog.records if "past its guarded handler" in record.message)
+    assert (line.levelname, line.message.startswith(("Routing", "AsyncRouting"))) == ("ERROR", True)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +485,11 @@ def test_exempt_view_is_left_alone(name: str) -> None:
     with site():
         assert [replayed(send(f"/{name}/")) for _ in range(2)] == [False, False]
     assert IdempotencyRecord.objects.count() == 0
+
+
+def test_view_that_is_exempt_at_one_url_is_guarded_at_the_other() -> None:
+    with site():
+        assert [replayed(send(f"/{name}/")) for name in ("exempt", "plain", "plain")] == [False, False, True]
 
 
 def test_decorated_view_keeps_its_own_options() -> None:
@@ -524,7 +623,7 @@ def test_guarded_view_runs_in_the_records_transaction(atomic_requests: bool) -> 
 # Async
 
 
-@pytest.mark.parametrize("name", ["plain", "class-async", "drf-initial", "act/201"])
+@pytest.mark.parametrize("name", ["plain", "class-async", "drf-initial", "wrapped-async", "act/201"])
 def test_async_handler_keeps_the_same_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def both() -> list[Any]:
@@ -588,10 +687,37 @@ def test_w002_paths_without_the_middleware_guard_nothing() -> None:
     assert (message.id, message.is_serious()) == ("django_idempotency.W002", False)
 
 
+def checked_handler(cls: type, *decorators: Any, name: str = "post") -> Any:
+    """Return a callback whose handler is decorated, as ``method_decorator`` does it."""
+    checked: Any = method_decorator(decorators, name=name)(type("Checked", (cls,), {}))
+    return checked.as_view()
+
+
+@pytest.mark.parametrize("door", [idempotent, lambda view: view])
+def test_w003_finds_the_permission_on_a_handler_behind_any_door(door: Any) -> None:
+    view = door(checked_handler(Mixed if door is not idempotent else Gated, user_passes_test(bool)))
+    with override_settings(ROOT_URLCONF=type("urls", (), {"urlpatterns": [path("x/", view)]})):
+        (message,) = doors_messages()
+    assert message.id == "django_idempotency.W003"
+
+
 @pytest.mark.parametrize(
     ("view", "found"),
     [
         (permission_required("shop.add_order")(plain), ["django_idempotency.W003"]),
+        (checked_handler(Gated, permission_required("shop.add_order")), ["django_idempotency.W003"]),
+        (checked_handler(Gated, user_passes_test(bool)), ["django_idempotency.W003"]),
+        (checked_handler(Gated, login_required), []),
+        (checked_handler(Gated, idempotency_exempt, user_passes_test(bool)), []),
+        (checked_handler(Gated, user_passes_test(bool), name="dispatch"), []),
+        (csrf_exempt(checked_handler(Gated, user_passes_test(bool))), ["django_idempotency.W003"]),
+        (checked_handler(Api, user_passes_test(bool)), ["django_idempotency.W003"]),
+        (user_passes_test(bool)(Gated.as_view()), []),
+        (
+            checked_handler(Answering, user_passes_test(bool), name="dispatch"),
+            ["django_idempotency.W003"],
+        ),
+        (deny_without_wraps(TemplateView.as_view(template_name="x")), []),
         (deny(permission_required("shop.add_order")(plain)), ["django_idempotency.W003"]),
         (login_required(plain), []),
         (idempotency_exempt(permission_required("shop.add_order")(plain)), []),
