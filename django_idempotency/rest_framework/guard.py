@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -48,7 +49,7 @@ class GuardedCall:
     @contextmanager
     def installed(self, request: HttpRequest) -> Iterator[None]:
         """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again."""
-        setattr(self.view, (request.method or "").lower(), self)
+        setattr(self.view, (request.method or "").lower(), _StandIn(self.handler, self))
         if self.atomic_requests:
             self.view.initial = self._initial  # type: ignore[method-assign]
             self.isolate_errors(self.view)
@@ -154,6 +155,20 @@ def _kept(request: Request) -> Callable[[], bytes | None]:
         return lambda: None
     payload = payload_of(request)
     return lambda: payload.kept
+
+
+class _StandIn:
+    """Answers in a handler's place, and looks like it: permissions read what decorators left on the handler."""
+
+    def __init__(self, handler: Callable[..., Any], answer: GuardedCall) -> None:
+        update_wrapper(self, handler)
+        self.__answer = answer
+
+    def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return self.__answer(request, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["__wrapped__"], name)
 
 
 class _Atomic:
