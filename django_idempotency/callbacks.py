@@ -7,7 +7,7 @@ before a replay as before the first run (invariant I6).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -15,7 +15,8 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from django_idempotency.calls import Call
-from django_idempotency.guards import shadow
+from django_idempotency.claims.registry import record_alias
+from django_idempotency.guards import atomic_by_door, guarded, shadow
 from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options, options_of
 
 Callback = Callable[..., Any]
@@ -80,7 +81,9 @@ def rebuilt(callback: Callback, options: Options) -> Callback:
     assert cls is not None
     if (cls, options) not in _classes:
         _classes[cls, options] = _subclass(cls, options)
-    return _as_view(_classes[cls, options], callback)
+    made: Any = _as_view(_classes[cls, options], callback)
+    made._non_atomic_requests.update(getattr(callback, "_non_atomic_requests", ()))
+    return cast(Callback, made)
 
 
 def is_marked(callback: Callback) -> bool:
@@ -186,13 +189,22 @@ class _Guarded(View):
 
     _idempotency: Options
 
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        return atomic_by_door(super().as_view(**initkwargs))
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         method = (request.method or "").lower()
         handler = getattr(self, method, None) if method in self.http_method_names else None
         if handler is not None:
-            setattr(self, method, shadow(handler, handler_options(handler) or self._idempotency))
+            setattr(self, method, self._shadow(handler, handler_options(handler) or self._idempotency))
         answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         return answer
+
+    def _shadow(self, handler: Callback, options: Options) -> Callback:
+        # The callback has opened what ATOMIC_REQUESTS asks for, but for an async one.
+        opened = () if self.view_is_async else (record_alias(),)
+        return shadow(handler, options, lambda call: guarded(call, options, non_atomic=opened))
 
 
 def _as_view(cls: type, callback: Callback) -> Callback:

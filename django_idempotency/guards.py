@@ -14,9 +14,10 @@ from django.http.response import HttpResponseBase
 
 from django_idempotency.bodies import MULTIPART, Restart, multipart_payload, read_payload
 from django_idempotency.calls import Call, active, is_active
-from django_idempotency.claims.registry import record_alias
+from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.early import early_of, in_early_transaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import on_thread
@@ -171,7 +172,30 @@ def executed(
     """Run a keyed call through the engine, which runs ``work`` when the body is read, so that it can be rewound."""
     operation = policy.operation(call.request, key)
     wait = policy.wait_seconds(call.request)
+    if (early := early_of(call.request)) is not None:
+        early.close()
     return execute(operation, work(call, policy), using=record_alias(), wait=wait)
+
+
+def atomic_by_door(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a class's callback that opens ATOMIC_REQUESTS' transaction itself, as Django would, and marked so.
+
+    An unkeyed request has it to the end. Django opens none around an async view, so that is only marked.
+    """
+
+    def using() -> str | None:
+        alias = record_alias()
+        wanted = connections[alias].settings_dict["ATOMIC_REQUESTS"] and not marks().is_named(alias)
+        return alias if wanted else None
+
+    def marks() -> RecordAlias:
+        found: RecordAlias = callback._non_atomic_requests
+        return found
+
+    callback: Any = view if iscoroutinefunction(view) else in_early_transaction(view, using)
+    callback._non_atomic_requests = RecordAlias(getattr(view, "_non_atomic_requests", ()))
+    made: Callable[..., Any] = callback
+    return made
 
 
 def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBase:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from django_idempotency.calls import active
-from django_idempotency.claims.registry import claims_for
+from django_idempotency.claims.registry import claims_for, record_alias
 from django_idempotency.conf import conf
-from django_idempotency.core.operations import Operation, Snapshot
+from django_idempotency.core.operations import Operation, Outcome, Snapshot
 from django_idempotency.early import EarlyTransaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
@@ -36,35 +34,29 @@ class GuardedCall:
     """Stands in for one handler of one view instance: DRF's ``dispatch()`` calls it after all of ``initial()``."""
 
     def __init__(
-        self, view: APIView, hooks: IdempotencyHooks, handler: Any, using: str, *, atomic_requests: bool
+        self, view: APIView, hooks: IdempotencyHooks, handler: Any, early: EarlyTransaction | None = None
     ) -> None:
         self.view = view
         self.hooks = hooks
         self.handler = handler
-        self.using = using
-        self.atomic_requests = atomic_requests
-        self.early: EarlyTransaction | None = None
+        self.using = record_alias()
+        self.early = early
         self.caller: Caller | None = None
 
-    @contextmanager
-    def installed(self, request: HttpRequest) -> Iterator[None]:
-        """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again."""
+    def install(self, request: HttpRequest) -> None:
+        """Take the handler's place; where ATOMIC_REQUESTS is on, see to it that ``initial()`` can run again."""
         setattr(self.view, (request.method or "").lower(), _StandIn(self.handler, self))
-        if self.atomic_requests:
+        if self.early is not None:
             self.view.initial = self._initial  # type: ignore[method-assign]
-            self.isolate_errors(self.view)
-        try:
-            yield
-        finally:
-            self._close_early()
 
     def isolate_errors(self, view: APIView) -> None:
         """Run ``handle_exception()`` in a transaction of its own under ATOMIC_REQUESTS.
 
-        DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one.
+        DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one. While the
+        request's own transaction is open, it marks that, as ever.
         """
-        if self.atomic_requests:
-            isolated = _Atomic(type(view).handle_exception.__get__(view), self.using)
+        if connections[self.using].settings_dict["ATOMIC_REQUESTS"]:
+            isolated = _Atomic(type(view).handle_exception.__get__(view), self)
             view.handle_exception = isolated  # type: ignore[method-assign]
 
     def initial(self, view: APIView, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -72,30 +64,26 @@ class GuardedCall:
         type(view).initial(view, request, *args, **kwargs)
 
     def _initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Open the transaction for ``initial()``, and leave it open for the handler where the claim can join it."""
-        # Called again, by the handler perhaps, it must open nothing inside the operation.
+        # Called again, by the handler perhaps, it must be the view's own.
         vars(self.view).pop("initial", None)
         self.caller = Caller(request)
-        self.early = EarlyTransaction(self.using)
-        try:
-            self.initial(self.view, request, *args, **kwargs)
-        except BaseException:
-            self._undo_early()
-            raise
-        if not claims_for(self.using).joins():
-            self.early.close()
+        early, claims = self.open_early(), claims_for(self.using)
+        if early is not None and claims.joins() and claims.has_begun():
+            # The handler's run may be undone with it, and then only initial() is called again, never dispatch().
+            early.renew()
+        self.initial(self.view, request, *args, **kwargs)
 
-    def _open_early(self) -> EarlyTransaction | None:
+    def open_early(self) -> EarlyTransaction | None:
+        """Return the request's transaction while nobody has ended it or taken it for the operation's."""
         return self.early if self.early and self.early.is_open else None
 
-    def _close_early(self) -> None:
-        if (early := self._open_early()) is not None:
-            early.close()
-
-    def _undo_early(self) -> None:
-        """Roll back for the error in hand what ``initial()`` wrote, as ATOMIC_REQUESTS does for any error."""
-        if (early := self._open_early()) is not None:
-            early.__exit__(*sys.exc_info())
+    def _early_to_join(self) -> EarlyTransaction | None:
+        """Return the request's transaction if the claim can join it; else it is committed before the claim."""
+        early = self.open_early()
+        if early is None or claims_for(self.using).joins():
+            return early
+        early.close()
+        return None
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with active(request._request):
@@ -105,22 +93,22 @@ class GuardedCall:
         try:
             key = self._key(request)
             if key is None:
-                return self._unguarded(request, *args, **kwargs)
+                return cast(HttpResponseBase, self.handler(request, *args, **kwargs))
             operation = self._operation(request, key)
             work = HandlerWork(self, operation, request, args, kwargs)
-            wait = self._wait_seconds(request)
-            result = execute(operation, work, using=self.using, wait=wait, early=self._open_early())
+            result = self._executed(work, self._wait_seconds(request))
             if isinstance(result, Snapshot):
                 self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         except IdempotencyError as error:
-            self._undo_early()
             return problem_response(self.view, error)
-        except BaseException:
-            self._undo_early()
-            raise
         answer = replay_of(result) if isinstance(result, Snapshot) else result.answer
         self.view.finalize_response = _already_final  # type: ignore[method-assign,assignment]
         return answer
+
+    def _executed(self, work: HandlerWork, wait: float) -> Outcome[HttpResponseBase] | Snapshot:
+        early = self._early_to_join()
+        self.isolate_errors(self.view)
+        return execute(work.operation, work, using=self.using, wait=wait, early=early)
 
     def _key(self, request: Request) -> str | None:
         required = conf.prefer(self.hooks.idempotency_required, "REQUIRED")
@@ -141,12 +129,6 @@ class GuardedCall:
             kept=_kept(request),
             retention=conf.retention(self.hooks.idempotency_retention),
         )
-
-    def _unguarded(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        if not self.atomic_requests:
-            return self.handler(request, *args, **kwargs)
-        with self._open_early() or transaction.atomic(using=self.using):
-            return self.handler(request, *args, **kwargs)
 
 
 def _kept(request: Request) -> Callable[[], bytes | None]:
@@ -172,14 +154,16 @@ class _StandIn:
 
 
 class _Atomic:
-    """A method in a transaction; what ``transaction.atomic`` makes of one takes longer to make than to call."""
+    """A method in a transaction of its own; ``transaction.atomic`` takes longer to make one than to call it."""
 
-    def __init__(self, method: Callable[..., Any], using: str) -> None:
+    def __init__(self, method: Callable[..., Any], call: GuardedCall) -> None:
         self.method = method
-        self.using = using
+        self.call = call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with transaction.atomic(using=self.using):
+        if self.call.open_early() is not None:
+            return self.method(*args, **kwargs)
+        with transaction.atomic(using=self.call.using):
             return self.method(*args, **kwargs)
 
 
