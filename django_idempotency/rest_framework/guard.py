@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import connections, transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
@@ -23,7 +24,7 @@ from django_idempotency.http import operation_for, replay_of, wanted_key
 from django_idempotency.rest_framework.hooks import IdempotencyHooks
 from django_idempotency.rest_framework.pages import is_for_a_page
 from django_idempotency.rest_framework.payloads import payload_of
-from django_idempotency.rest_framework.work import Caller, HandlerWork, problem_response
+from django_idempotency.rest_framework.work import Caller, HandlerWork, problem_response, reraise
 
 # The import of DRF's views loads DEFAULT_RENDERER_CLASSES, and our renderer comes here before that is done.
 if TYPE_CHECKING:
@@ -101,14 +102,21 @@ class GuardedCall:
                 self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         except IdempotencyError as error:
             return problem_response(self.view, error)
-        answer = replay_of(result) if isinstance(result, Snapshot) else result.answer
+        answer = replay_of(result, Replay) if isinstance(result, Snapshot) else result.answer
         self.view.finalize_response = _already_final  # type: ignore[method-assign,assignment]
         return answer
 
     def _executed(self, work: HandlerWork, wait: float) -> Outcome[HttpResponseBase] | Snapshot:
         early = self._early_to_join()
         self.isolate_errors(self.view)
-        return execute(work.operation, work, using=self.using, wait=wait, early=early)
+        try:
+            return execute(work.operation, work, using=self.using, wait=wait, early=early)
+        except IdempotencyError:
+            raise
+        except Exception:
+            # HandlerWork has answered what the view raised: this is an on_commit() hook's, or of an outer block.
+            self.view.handle_exception = reraise  # type: ignore[method-assign,assignment]
+            raise
 
     def _key(self, request: Request) -> str | None:
         required = conf.prefer(self.hooks.idempotency_required, "REQUIRED")
@@ -151,6 +159,18 @@ class _StandIn:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["__wrapped__"], name)
+
+
+class Replay(HttpResponse):
+    """The stored answer, with the ``data`` that a project's ``dispatch()`` may look for on every answer."""
+
+    @cached_property
+    def data(self) -> Any:
+        """Return what the body says as JSON; None where it is no JSON, or is not there."""
+        try:
+            return json.loads(self.content)
+        except ValueError:
+            return None
 
 
 class _Atomic:

@@ -154,11 +154,12 @@ def handled(view: APIView, error: Exception, outer: APIView) -> Response:
     try:
         return view.handle_exception(error)
     except Exception:
-        outer.handle_exception = _reraise  # type: ignore[method-assign,assignment]
+        outer.handle_exception = reraise  # type: ignore[method-assign,assignment]
         raise
 
 
-def _reraise(error: Exception) -> NoReturn:
+def reraise(error: Exception) -> NoReturn:
+    """Take the place of ``handle_exception()`` for what no answer may be made of."""
     raise error
 
 
