@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
@@ -12,7 +11,7 @@ from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from django_idempotency.bodies import MULTIPART, Restart, multipart_payload, read_payload
+from django_idempotency.bodies import MULTIPART, Restart, fresh, let_go, multipart_payload, read_payload
 from django_idempotency.calls import Call, active, is_active
 from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.conf import conf
@@ -97,17 +96,20 @@ class ViewWork:
         self.call = call
         self.policy = policy
         self.start: tuple[Any, Restart] | None = None
+        self.answer: HttpResponseBase | None = None
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
         if self.start is None:
-            self.start = copy.copy(self.call.owner), Restart(self.call.request)
+            self.start = fresh(self.call.owner), Restart(self.call.request)
         else:
+            let_go(self.answer)
             owner, restart = self.start
-            self.call.owner = copy.copy(owner)
+            self.call.owner = fresh(owner)
             restart.restore()
         request: Any = self.call.request
         request.idempotency = claim
-        return self.policy.outcome(_rendered(self.call))
+        self.answer = _rendered(self.call)
+        return self.policy.outcome(self.answer)
 
     def refuse(self, claim: Claim, error: Exception) -> Outcome[HttpResponseBase]:
         raise error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
@@ -13,7 +12,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Empty, Request
 from rest_framework.response import Response
 
-from django_idempotency.bodies import Restart
+from django_idempotency.bodies import Restart, fresh, let_go
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome
 from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
@@ -41,7 +40,7 @@ class _Start:
     """View, request and input as they were before the first run; a replay has none."""
 
     def __init__(self, view: APIView, request: Request) -> None:
-        self.view = copy.copy(view)
+        self.view = fresh(view)
         self.request = dict(request.__dict__)
         self.restart = Restart(request._request)
 
@@ -81,6 +80,7 @@ class HandlerWork:
         self.kwargs = kwargs
         self.view, self.request, self.handler = call.view, request, call.handler
         self.start: _Start | None = None
+        self.answer: HttpResponseBase | None = None
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
         if self.start is None:
@@ -117,6 +117,7 @@ class HandlerWork:
         final = finalize(self.request, response, *self.args, **self.kwargs)
         if callable(render := getattr(final, "render", None)):
             final = render()
+        self.answer = final
         hooks = self._hooks()
         stored = hooks.should_store_response(final)
         return outcome_of(
@@ -133,8 +134,9 @@ class HandlerWork:
     def _start_afresh(self, start: _Start) -> None:
         """Replace view, request and input by what they were before the first run: handlers change all three."""
         original = self.call.view
-        self.view = copy.copy(start.view)
-        for name, value in vars(start.view).items():
+        let_go(self.answer)
+        self.view = fresh(start.view)
+        for name, value in vars(self.view).items():
             setattr(self.view, name, _rebound(value, original, self.view))
         self.call.isolate_errors(self.view)
         self.handler = _rebound(self.call.handler, original, self.view)
