@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import os
 import weakref
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -15,6 +18,7 @@ from typing import Any
 from django.core.exceptions import RequestDataTooBig
 from django.core.files.base import File
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.datastructures import MultiValueDict
 
 from django_idempotency.conf import conf
@@ -26,11 +30,20 @@ from django_idempotency.core.fingerprints import (
     digest_parts,
 )
 from django_idempotency.core.payloads import redactor_for
+from django_idempotency.exceptions import StoreUnavailable
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 _CHUNK = 64 * 1024
 _SESSION_DATA = "_session_cache"
+_MESSAGES = "_messages"
+_CONTAINERS = (list, dict, set)
+_GONE = (
+    "The transaction was undone, and the view had closed or moved an uploaded file that another run would read,"
+    " so nothing was kept: retry with the same key."
+)
+
+logger = logging.getLogger("django_idempotency")
 
 
 @dataclass(frozen=True)
@@ -85,17 +98,45 @@ class Restart:
         self.request = request
         self.attributes = dict(request.__dict__)
         self.session = _session_state(self.attributes.get("session"))
+        self.messages = fresh(self.attributes.get(_MESSAGES))
 
     def restore(self) -> None:
-        """Undo what the view did to the request."""
+        """Undo what the view did to the request; raise StoreUnavailable where its files cannot be read again."""
         self.request.__dict__.clear()
         self.request.__dict__.update(self.attributes)
+        if self.messages is not None:
+            setattr(self.request, _MESSAGES, fresh(self.messages))
         session = self.attributes.get("session")
         if session is not None:
             session.__dict__.clear()
             session.__dict__.update(self.session)
             self.session = _session_state(session)
-        rewind(self.request)
+        try:
+            rewind(self.request)
+        except (OSError, ValueError) as error:
+            logger.error(_GONE, exc_info=error)
+            raise StoreUnavailable(_GONE) from error
+
+
+def fresh(value: Any) -> Any:
+    """Return a copy of an object whose lists, dicts and sets are its own: a run must not find another one's in them."""
+    copied = copy.copy(value)
+    held = getattr(copied, "__dict__", None)
+    if isinstance(held, dict):
+        held.update(own_containers(held))
+    return copied
+
+
+def own_containers(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of an object's attributes whose lists, dicts and sets are copies too."""
+    return {name: each.copy() if type(each) in _CONTAINERS else each for name, each in attributes.items()}
+
+
+def let_go(response: HttpResponseBase | None) -> None:
+    """Close the files of an answer that nobody gets; ``close()`` would tell Django that the request is finished."""
+    for close in getattr(response, "_resource_closers", ()):
+        with suppress(Exception):
+            close()
 
 
 def _session_state(session: Any) -> dict[str, Any]:
@@ -109,10 +150,15 @@ def _session_state(session: Any) -> dict[str, Any]:
 
 
 def rewind(request: HttpRequest) -> None:
-    """Put whatever has been read of a request back to its start, for another run of the view."""
+    """Put whatever has been read of a request back to its start, for another run of the view.
+
+    Raises ValueError for a file that the view closed, OSError for one that it moved.
+    """
     internals: Any = request
     for _, file in _each(getattr(request, "_files", MultiValueDict())):
         file.seek(0)
+        if hasattr(file, "temporary_file_path"):
+            os.stat(file.temporary_file_path())  # a storage takes it away by moving it
     if isinstance(internals._stream, (SpooledTemporaryFile, BytesIO)):
         internals._stream.seek(0)
         internals._read_started = hasattr(request, "_body")

@@ -6,27 +6,21 @@ before a replay as before the first run (invariant I6).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
-from inspect import iscoroutine, unwrap
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views import View
 
-from django_idempotency.calls import Call, was_reached
-from django_idempotency.guards import Policy, shadow
-from django_idempotency.http import raw_key
-from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options, options_of
-from django_idempotency.wrappers import held_by, rewrapped, variables, within
+from django_idempotency.calls import Call
+from django_idempotency.class_views import guarded_subclass, handler_options
+from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options
+from django_idempotency.wrappers import held_by, rewrapped, within
 
 Callback = Callable[..., Any]
 
 _DEPTH = 8
-
-logger = logging.getLogger("django_idempotency")
 
 
 class Framework(Protocol):
@@ -85,7 +79,9 @@ def rebuilt(callback: Callback, options: Options) -> Callback:
     assert cls is not None
     if (cls, options) not in _classes:
         _classes[cls, options] = _subclass(cls, options)
-    return _as_view(_classes[cls, options], callback)
+    made: Any = _as_view(_classes[cls, options], callback)
+    made._non_atomic_requests.update(getattr(callback, "_non_atomic_requests", ()))
+    return cast(Callback, made)
 
 
 def guarded_inside(callback: Callback, options: Options) -> Callback | None:
@@ -122,15 +118,6 @@ def is_site_door(name: str) -> bool:
         return False
 
 
-def handler_options(handler: Any) -> Options | None:
-    """Return the options of a decorated handler; ``@api_view`` keeps the decorated function in a closure."""
-    own = options_of(handler)
-    if own is not None:
-        return own
-    found = map(options_of, variables(getattr(handler, "__func__", handler)).values())
-    return next((options for options in found if options is not None), None)
-
-
 def checks_inside(callback: Callback) -> bool:
     """Tell whether a class or a framework's view is behind ``callback``, not to be guarded from outside."""
     return class_inside(callback) is not None or any(map(_is_ninja, within(callback)))
@@ -161,74 +148,7 @@ def _is_ninja(view: Any) -> bool:
 def _subclass(cls: type, options: Options) -> type:
     if is_drf(cls):
         return framework("rest_framework").subclass(cls, options)
-    answering = answers_in_dispatch(cls)
-    if answering is None:
-        return subclass_of(cls, (_Guarded, cls), {"_idempotency": options})
-    own = subclass_of(answering, (_GuardedDispatch, answering), {})
-    return subclass_of(cls, (_Guarded, *([] if cls is answering else [cls]), own), {"_idempotency": options})
-
-
-def subclass_of(cls: type, bases: tuple[type, ...], attributes: dict[str, Any]) -> type:
-    """Return a subclass that goes by the name of ``cls`` in log lines, error pages and browsable APIs."""
-    names = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(cls.__name__, bases, {**names, **attributes})
-
-
-class _Guarded(View):
-    """Shadows the handler, so that ``super().dispatch()`` calls it after all that the project's classes check."""
-
-    _idempotency: Options
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        method = (request.method or "").lower()
-        handler = getattr(self, method, None) if method in self.http_method_names else None
-        options = handler_options(handler) or self._idempotency
-        if handler is not None:
-            setattr(self, method, shadow(handler, options))
-        answer: Any = super().dispatch(request, *args, **kwargs)
-        if not Policy(options).may_be_keyed(request):
-            return answer
-        tell: Any = _atold if iscoroutine(answer) else told
-        return tell(self, request, answer)
-
-
-class _GuardedDispatch(View):
-    """Stands directly before a ``dispatch()`` that answers itself, behind those that check and pass on."""
-
-    _idempotency: Options
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        has_handler = hasattr(self, (request.method or "").lower())
-        own: Any = super().dispatch if has_handler else shadow(super().dispatch, self._idempotency)
-        answer: HttpResponseBase = own(request, *args, **kwargs)
-        return answer
-
-
-def answers_in_dispatch(cls: type) -> type | None:
-    """Return the class whose ``dispatch()`` does not pass on to that of ``View``, which calls the handlers."""
-    for each in cls.__mro__:
-        code = getattr(unwrap(vars(each).get("dispatch")), "__code__", None)  # type: ignore[arg-type]
-        if code is View.dispatch.__code__:
-            return None
-        if code is not None and "dispatch" not in code.co_names:
-            return each
-    return None
-
-
-def told(view: Any, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Log an error where a class answered a request with a key by a handler that no door could see."""
-    if raw_key(request) is not None and not was_reached(request) and response.status_code // 100 == 2:
-        logger.error(
-            "%s answered a %s with a key past its guarded handler, so that a retry runs again: put @idempotent on "
-            "the method that answers",
-            type(view).__qualname__,
-            request.method,
-        )
-    return response
-
-
-async def _atold(view: Any, request: HttpRequest, response: Awaitable[HttpResponseBase]) -> HttpResponseBase:
-    return told(view, request, await response)
+    return guarded_subclass(cls, options)
 
 
 def _as_view(cls: type, callback: Callback) -> Callback:

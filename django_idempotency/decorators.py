@@ -124,23 +124,24 @@ def _class_door(callback: Any, options: Options) -> Any:
     built: list[Any] = []
 
     @wraps(callback)
-    def door(*args: Any, **kwargs: Any) -> Any:
+    def inside(*args: Any, **kwargs: Any) -> Any:
         if not built:  # late: a framework is installed when the apps are ready
             built.append(rebuilt(callback, options))
+            built[0]._non_atomic_requests = door._non_atomic_requests
         return built[0](*args, **kwargs)
 
-    return _without_atomic_requests(door, callback)
+    door = _without_atomic_requests(inside, callback)
+    return door
 
 
 def _door(view: Any, options: Options) -> Any:
-    own = frozenset(getattr(view, "_non_atomic_requests", ()))
-
     def answer(call: Call) -> Any:
         if isinstance(call.request, HttpRequest):
-            return guarded(call, options, non_atomic=own)
+            return guarded(call, options, non_atomic=set(door._non_atomic_requests))
         return framework("rest_framework").guarded(call, options)
 
-    return _without_atomic_requests(shadow(view, options, answer), view)
+    door = _without_atomic_requests(shadow(view, options, answer), view)
+    return door
 
 
 def _without_atomic_requests(door: Any, view: Any) -> Any:

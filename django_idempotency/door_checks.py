@@ -14,7 +14,6 @@ from django.urls import get_resolver
 from django.utils.decorators import method_decorator
 
 from django_idempotency.callbacks import (
-    answers_in_dispatch,
     class_inside,
     class_of,
     guarded_inside,
@@ -25,6 +24,7 @@ from django_idempotency.callbacks import (
     operations,
 )
 from django_idempotency.checks import RULES, is_readable
+from django_idempotency.class_views import answers_in_dispatch
 from django_idempotency.conf import conf
 from django_idempotency.options import EXEMPT, GUARDED, MARK, Options, options_of
 from django_idempotency.routes import Route, routes

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import wraps
 from types import TracebackType
+from typing import Any
 
 from django.db import connections, transaction
+
+_EARLY = "_idempotency_early"
 
 
 class EarlyTransaction:
     """An ``atomic()`` that is open from the start: the first ``with`` statement on it is its end.
 
-    Whoever opened it calls ``close()`` at last, which does nothing once it has ended. ``nested`` tells whether there
-    was an outer one, ``is_undone`` whether what was written in it is gone.
+    Whoever opened it calls ``close()`` or ``undo()`` at last, which do nothing once somebody has entered or ended it.
+    ``nested`` tells whether there was an outer one, ``is_undone`` whether what was written in it is gone.
     """
 
     def __init__(self, using: str) -> None:
+        self.using = using
         self.nested: bool = connections[using].in_atomic_block
-        self.is_open = True
-        self.is_undone = False
-        self._atomic = transaction.atomic(using=using)
+        self._open()
+
+    def _open(self) -> None:
+        self.is_open, self.is_undone = True, False
+        self._atomic = transaction.atomic(using=self.using)
         self._atomic.__enter__()
 
     def __enter__(self) -> None:
-        pass
+        self.is_open = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -35,3 +44,45 @@ class EarlyTransaction:
         """Commit, unless it has ended."""
         if self.is_open:
             self.__exit__(None, None, None)
+
+    def renew(self) -> None:
+        """Commit, and open another one."""
+        self.close()
+        self._open()
+
+    def undo(self) -> None:
+        """Roll back for the error in hand, unless it has ended."""
+        if self.is_open:
+            self.__exit__(*sys.exc_info())
+
+
+def early_of(request: Any) -> EarlyTransaction | None:
+    """Return the transaction that is open around the view of ``request`` for ATOMIC_REQUESTS, or None."""
+    early: EarlyTransaction | None = getattr(request, _EARLY, None)
+    return early if early is not None and early.is_open else None
+
+
+def in_early_transaction(view: Callable[..., Any], using: Callable[[], str | None]) -> Callable[..., Any]:
+    """Return ``view`` in the transaction that Django would open for it; a keyed request ends it before its claim.
+
+    ``using`` tells the alias, or None where there is to be no transaction.
+    """
+
+    @wraps(view)
+    def callback(request: Any, *args: Any, **kwargs: Any) -> Any:
+        alias = using()
+        if alias is None:
+            return view(request, *args, **kwargs)
+        outer, early = getattr(request, _EARLY, None), EarlyTransaction(alias)
+        setattr(request, _EARLY, early)
+        try:
+            response = view(request, *args, **kwargs)
+        except BaseException:
+            early.undo()
+            raise
+        finally:
+            setattr(request, _EARLY, outer)
+        early.close()
+        return response
+
+    return callback

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
@@ -12,11 +11,12 @@ from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from django_idempotency.bodies import MULTIPART, Restart, multipart_payload, read_payload
+from django_idempotency.bodies import MULTIPART, Restart, fresh, let_go, multipart_payload, read_payload
 from django_idempotency.calls import Active, Call, is_active
-from django_idempotency.claims.registry import record_alias
+from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
+from django_idempotency.early import early_of, in_early_transaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import on_thread
@@ -96,17 +96,20 @@ class ViewWork:
         self.call = call
         self.policy = policy
         self.start: tuple[Any, Restart] | None = None
+        self.answer: HttpResponseBase | None = None
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
         if self.start is None:
-            self.start = copy.copy(self.call.owner), Restart(self.call.request)
+            self.start = fresh(self.call.owner), Restart(self.call.request)
         else:
+            let_go(self.answer)
             owner, restart = self.start
-            self.call.owner = copy.copy(owner)
+            self.call.owner = fresh(owner)
             restart.restore()
         request: Any = self.call.request
         request.idempotency = claim
-        return self.policy.outcome(_rendered(self.call))
+        self.answer = _rendered(self.call)
+        return self.policy.outcome(self.answer)
 
     def refuse(self, claim: Claim, error: Exception) -> Outcome[HttpResponseBase]:
         raise error
@@ -171,7 +174,30 @@ def executed(
     """Run a keyed call through the engine, which runs ``work`` when the body is read, so that it can be rewound."""
     operation = policy.operation(call.request, key)
     wait = policy.wait_seconds(call.request)
+    if (early := early_of(call.request)) is not None:
+        early.close()
     return execute(operation, work(call, policy), using=record_alias(), wait=wait)
+
+
+def atomic_by_door(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a class's callback that opens ATOMIC_REQUESTS' transaction itself, as Django would, and marked so.
+
+    An unkeyed request has it to the end. Django opens none around an async view, so that is only marked.
+    """
+
+    def using() -> str | None:
+        alias = record_alias()
+        wanted = connections[alias].settings_dict["ATOMIC_REQUESTS"] and not marks().is_named(alias)
+        return alias if wanted else None
+
+    def marks() -> RecordAlias:
+        found: RecordAlias = callback._non_atomic_requests
+        return found
+
+    callback: Any = view if iscoroutinefunction(view) else in_early_transaction(view, using)
+    callback._non_atomic_requests = RecordAlias(getattr(view, "_non_atomic_requests", ()))
+    made: Callable[..., Any] = callback
+    return made
 
 
 def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBase:

@@ -178,9 +178,9 @@ def outcome_of(response: HttpResponseBase, *, stored: bool, keep_body: bool) -> 
     return Outcome(response, snapshot_of(response, keep_body=keep_body) if stored else None)
 
 
-def replay_of(snapshot: Snapshot) -> HttpResponse:
+def replay_of(snapshot: Snapshot, kind: type[HttpResponse] = HttpResponse) -> HttpResponse:
     """Return the stored answer: original status, body bytes and allowed headers, marked as a replay."""
-    response = HttpResponse(snapshot.body or b"", status=snapshot.status)
+    response = kind(snapshot.body or b"", status=snapshot.status)
     del response.headers["Content-Type"]
     for name, value in snapshot.headers:
         response.headers[name] = value

@@ -52,6 +52,10 @@ class Claims(ABC):
         """Tell whether ``claim()`` may come without ``prepare()``, after other statements of the open transaction."""
         return False
 
+    def has_begun(self) -> bool:
+        """Tell whether the open transaction has sent anything; where the driver does not tell, it has."""
+        return True
+
     @abstractmethod
     def prepare(self, operation: Operation) -> Snapshot | None:
         """Return the stored answer if it is known here; otherwise see to it that ``claim()`` can be called."""

@@ -18,6 +18,7 @@ from django_idempotency.core.operations import Claim, Operation, Snapshot
 from django_idempotency.exceptions import InProgress
 from django_idempotency.models import IdempotencyRecord
 
+_IDLE = 0  # PQTRANS_IDLE
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR: somebody swallowed an error, and PostgreSQL takes no more statements
 
 
@@ -36,9 +37,15 @@ class PostgreSQLClaims(RowLockClaims):
 
     def joins(self) -> bool:
         """Take a healthy transaction: each statement has a snapshot of its own, or the INSERT fails with 40001."""
-        connection = self.connection
-        status = getattr(getattr(connection.connection, "info", None), "transaction_status", _IN_ERROR)
-        return status != _IN_ERROR and not connection.needs_rollback
+        return self._status() != _IN_ERROR and not self.connection.needs_rollback
+
+    def has_begun(self) -> bool:
+        """Ask the driver, which sends BEGIN with the first statement."""
+        return self._status() != _IDLE
+
+    def _status(self) -> int:
+        info = getattr(self.connection.connection, "info", None)
+        return int(getattr(info, "transaction_status", _IN_ERROR))
 
     def prepare(self, operation: Operation) -> Snapshot | None:
         """Leave the look-up to ``claim()``, which makes it in the round trip that it needs anyway."""

@@ -32,4 +32,8 @@ class RecordAlias(set[str]):
     """The aliases for which Django must not open ATOMIC_REQUESTS' transaction: the records' alias, on access."""
 
     def __contains__(self, alias: object) -> bool:
-        return super().__contains__(alias) or alias == record_alias()
+        return self.is_named(alias) or alias == record_alias()
+
+    def is_named(self, alias: object) -> bool:
+        """Tell whether the project itself said ``@transaction.non_atomic_requests`` for an alias."""
+        return super().__contains__(alias)

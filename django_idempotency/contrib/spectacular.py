@@ -17,7 +17,8 @@ from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from django_idempotency.callbacks import guarded_inside, handler_options, is_marked, is_site_door
+from django_idempotency.callbacks import guarded_inside, is_marked, is_site_door
+from django_idempotency.class_views import handler_options
 from django_idempotency.conf import conf
 from django_idempotency.http import BODY_OMITTED_HEADER, header_names
 from django_idempotency.middleware import is_under_paths

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Callable
-from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Any, cast
 
-from django.db import transaction
-from django.http import HttpRequest
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from django_idempotency.calls import Active
-from django_idempotency.claims.registry import claims_for
+from django_idempotency.claims.registry import claims_for, record_alias
 from django_idempotency.conf import conf
-from django_idempotency.core.operations import Operation, Snapshot
+from django_idempotency.core.operations import Operation, Outcome, Snapshot
 from django_idempotency.early import EarlyTransaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
@@ -24,7 +24,7 @@ from django_idempotency.http import operation_for, replay_of, wanted_key
 from django_idempotency.rest_framework.hooks import IdempotencyHooks
 from django_idempotency.rest_framework.pages import is_for_a_page
 from django_idempotency.rest_framework.payloads import payload_of
-from django_idempotency.rest_framework.work import Caller, HandlerWork, problem_response
+from django_idempotency.rest_framework.work import Caller, HandlerWork, problem_response, reraise
 
 # The import of DRF's views loads DEFAULT_RENDERER_CLASSES, and our renderer comes here before that is done.
 if TYPE_CHECKING:
@@ -35,33 +35,29 @@ class GuardedCall:
     """Stands in for one handler of one view instance: DRF's ``dispatch()`` calls it after all of ``initial()``."""
 
     def __init__(
-        self, view: APIView, hooks: IdempotencyHooks, handler: Any, using: str, *, atomic_requests: bool
+        self, view: APIView, hooks: IdempotencyHooks, handler: Any, early: EarlyTransaction | None = None
     ) -> None:
         self.view = view
         self.hooks = hooks
         self.handler = handler
-        self.using = using
-        self.atomic_requests = atomic_requests
-        self.early: EarlyTransaction | None = None
+        self.using = record_alias()
+        self.early = early
         self.caller: Caller | None = None
 
     def install(self, request: HttpRequest) -> None:
-        """Take the handler's place; where ATOMIC_REQUESTS is on, give what runs beside it a transaction again.
-
-        Whoever does calls ``close()`` when the view has answered.
-        """
+        """Take the handler's place; where ATOMIC_REQUESTS is on, see to it that ``initial()`` can run again."""
         setattr(self.view, (request.method or "").lower(), _StandIn(self.handler, self))
-        if self.atomic_requests:
+        if self.early is not None:
             self.view.initial = self._initial  # type: ignore[method-assign]
-            self.isolate_errors(self.view)
 
     def isolate_errors(self, view: APIView) -> None:
         """Run ``handle_exception()`` in a transaction of its own under ATOMIC_REQUESTS.
 
-        DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one.
+        DRF's ``set_rollback()`` then marks that small one, never the operation's or a test's outer one. While the
+        request's own transaction is open, it marks that, as ever.
         """
-        if self.atomic_requests:
-            isolated = _Atomic(type(view).handle_exception.__get__(view), self.using)
+        if connections[self.using].settings_dict["ATOMIC_REQUESTS"]:
+            isolated = _Atomic(type(view).handle_exception.__get__(view), self)
             view.handle_exception = isolated  # type: ignore[method-assign]
 
     def initial(self, view: APIView, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -69,31 +65,26 @@ class GuardedCall:
         type(view).initial(view, request, *args, **kwargs)
 
     def _initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Open the transaction for ``initial()``, and leave it open for the handler where the claim can join it."""
-        # Called again, by the handler perhaps, it must open nothing inside the operation.
+        # Called again, by the handler perhaps, it must be the view's own.
         vars(self.view).pop("initial", None)
         self.caller = Caller(request)
-        self.early = EarlyTransaction(self.using)
-        try:
-            self.initial(self.view, request, *args, **kwargs)
-        except BaseException:
-            self._undo_early()
-            raise
-        if not claims_for(self.using).joins():
-            self.early.close()
+        early, claims = self.open_early(), claims_for(self.using)
+        if early is not None and claims.joins() and claims.has_begun():
+            # The handler's run may be undone with it, and then only initial() is called again, never dispatch().
+            early.renew()
+        self.initial(self.view, request, *args, **kwargs)
 
-    def _open_early(self) -> EarlyTransaction | None:
+    def open_early(self) -> EarlyTransaction | None:
+        """Return the request's transaction while nobody has ended it or taken it for the operation's."""
         return self.early if self.early and self.early.is_open else None
 
-    def close(self) -> None:
-        """Commit what ``initial()`` wrote, unless the operation has."""
-        if (early := self._open_early()) is not None:
-            early.close()
-
-    def _undo_early(self) -> None:
-        """Roll back for the error in hand what ``initial()`` wrote, as ATOMIC_REQUESTS does for any error."""
-        if (early := self._open_early()) is not None:
-            early.__exit__(*sys.exc_info())
+    def _early_to_join(self) -> EarlyTransaction | None:
+        """Return the request's transaction if the claim can join it; else it is committed before the claim."""
+        early = self.open_early()
+        if early is None or claims_for(self.using).joins():
+            return early
+        early.close()
+        return None
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with Active(request._request):
@@ -103,22 +94,29 @@ class GuardedCall:
         try:
             key = self._key(request)
             if key is None:
-                return self._unguarded(request, *args, **kwargs)
+                return cast(HttpResponseBase, self.handler(request, *args, **kwargs))
             operation = self._operation(request, key)
             work = HandlerWork(self, operation, request, args, kwargs)
-            wait = self._wait_seconds(request)
-            result = execute(operation, work, using=self.using, wait=wait, early=self._open_early())
+            result = self._executed(work, self._wait_seconds(request))
             if isinstance(result, Snapshot):
                 self.hooks.authorize_idempotent_replay(request, *args, **kwargs)
         except IdempotencyError as error:
-            self._undo_early()
             return problem_response(self.view, error)
-        except BaseException:
-            self._undo_early()
-            raise
-        answer = replay_of(result) if isinstance(result, Snapshot) else result.answer
+        answer = replay_of(result, Replay) if isinstance(result, Snapshot) else result.answer
         self.view.finalize_response = _already_final  # type: ignore[method-assign,assignment]
         return answer
+
+    def _executed(self, work: HandlerWork, wait: float) -> Outcome[HttpResponseBase] | Snapshot:
+        early = self._early_to_join()
+        self.isolate_errors(self.view)
+        try:
+            return execute(work.operation, work, using=self.using, wait=wait, early=early)
+        except IdempotencyError:
+            raise
+        except Exception:
+            # HandlerWork has answered what the view raised: this is an on_commit() hook's, or of an outer block.
+            self.view.handle_exception = reraise  # type: ignore[method-assign,assignment]
+            raise
 
     def _key(self, request: Request) -> str | None:
         required = conf.prefer(self.hooks.idempotency_required, "REQUIRED")
@@ -139,12 +137,6 @@ class GuardedCall:
             kept=_kept(request),
             retention=conf.retention(self.hooks.idempotency_retention),
         )
-
-    def _unguarded(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        if not self.atomic_requests:
-            return self.handler(request, *args, **kwargs)
-        with self._open_early() or transaction.atomic(using=self.using):
-            return self.handler(request, *args, **kwargs)
 
 
 def _kept(request: Request) -> Callable[[], bytes | None]:
@@ -169,15 +161,29 @@ class _StandIn:
         return getattr(self.__dict__["__wrapped__"], name)
 
 
-class _Atomic:
-    """A method in a transaction; what ``transaction.atomic`` makes of one takes longer to make than to call."""
+class Replay(HttpResponse):
+    """The stored answer, with the ``data`` that a project's ``dispatch()`` may look for on every answer."""
 
-    def __init__(self, method: Callable[..., Any], using: str) -> None:
+    @cached_property
+    def data(self) -> Any:
+        """Return what the body says as JSON; None where it is no JSON, or is not there."""
+        try:
+            return json.loads(self.content)
+        except ValueError:
+            return None
+
+
+class _Atomic:
+    """A method in a transaction of its own; ``transaction.atomic`` takes longer to make one than to call it."""
+
+    def __init__(self, method: Callable[..., Any], call: GuardedCall) -> None:
         self.method = method
-        self.using = using
+        self.call = call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with transaction.atomic(using=self.using):
+        if self.call.open_early() is not None:
+            return self.method(*args, **kwargs)
+        with transaction.atomic(using=self.call.using):
             return self.method(*args, **kwargs)
 
 

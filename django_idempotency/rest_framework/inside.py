@@ -5,11 +5,8 @@ from __future__ import annotations
 from types import MethodType
 from typing import Any
 
-from django.db import connections
-
-from django_idempotency.callbacks import subclass_of
 from django_idempotency.calls import Call, is_active
-from django_idempotency.claims.registry import record_alias
+from django_idempotency.class_views import subclass_of
 from django_idempotency.options import Options
 from django_idempotency.rest_framework.guard import GuardedCall
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, may_be_keyed
@@ -32,8 +29,4 @@ class RestFramework:
         if is_active(request._request) or not may_be_keyed(hooks, request._request):
             return call()
         handler = call.function if call.owner is None else MethodType(call.function, call.owner)
-        using = record_alias()
-        atomic_requests = bool(connections[using].settings_dict["ATOMIC_REQUESTS"])
-        guard = GuardedCall(view, hooks, handler, using, atomic_requests=atomic_requests)
-        guard.isolate_errors(view)
-        return guard(request, *call.args, **call.kwargs)
+        return GuardedCall(view, hooks, handler)(request, *call.args, **call.kwargs)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from django_idempotency.callbacks import handler_options, told
-from django_idempotency.claims.registry import RecordAlias, record_alias
+from django_idempotency.class_views import handler_options, told
+from django_idempotency.early import early_of
+from django_idempotency.guards import atomic_by_door
 from django_idempotency.options import EXEMPT, Options
 from django_idempotency.rest_framework.guard import GuardedCall
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks, may_be_keyed
@@ -50,27 +50,16 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
 
     @classmethod
     def as_view(cls, *args: Any, **initkwargs: Any) -> Any:
-        """Return the view, marked so that the mixin's transaction takes the place of ATOMIC_REQUESTS' own."""
-        view: Any = super().as_view(*args, **initkwargs)
-        view._non_atomic_requests = RecordAlias(getattr(view, "_non_atomic_requests", ()))
-        return view
+        """Return the view, which opens ATOMIC_REQUESTS' transaction itself; a claim ends it."""
+        return atomic_by_door(super().as_view(*args, **initkwargs))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Guard the handler if the request is one to guard; ``super().dispatch()`` does all the rest."""
-        using = record_alias()
-        atomic_requests = bool(connections[using].settings_dict["ATOMIC_REQUESTS"])
         handler = self._idempotent_handler(request)
         hooks = _hooks_for(self, handler)
         if hooks is not None and may_be_keyed(hooks, request):
-            guard = GuardedCall(self, hooks, handler, using, atomic_requests=atomic_requests)
-            guard.install(request)
-            try:
-                return told(self, request, super().dispatch(request, *args, **kwargs))
-            finally:
-                guard.close()
-        if atomic_requests:
-            with transaction.atomic(using=using):
-                return super().dispatch(request, *args, **kwargs)
+            GuardedCall(self, hooks, handler, early_of(request)).install(request)
+            return told(self, request, super().dispatch(request, *args, **kwargs))
         return super().dispatch(request, *args, **kwargs)
 
     def _idempotent_handler(self, request: HttpRequest) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.html import format_html
 from rest_framework.renderers import BrowsableAPIRenderer as _BrowsableAPIRenderer
 
-from django_idempotency.callbacks import handler_options
+from django_idempotency.class_views import handler_options
 from django_idempotency.conf import FORM_FIELD
 from django_idempotency.http import header_names, new_form_key, raw_key
 from django_idempotency.options import EXEMPT

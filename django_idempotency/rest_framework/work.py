@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Empty, Request
 from rest_framework.response import Response
 
-from django_idempotency.bodies import Restart
+from django_idempotency.bodies import Restart, let_go, own_containers
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome
 from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
@@ -41,7 +41,7 @@ class _Start:
     """View, request and input as they were before the first run; a replay has none."""
 
     def __init__(self, view: APIView, request: Request) -> None:
-        self.view = dict(view.__dict__)
+        self.view = own_containers(view.__dict__)
         self.request = dict(request.__dict__)
         self.restart = Restart(request._request)
 
@@ -81,6 +81,7 @@ class HandlerWork:
         self.kwargs = kwargs
         self.view, self.request, self.handler = call.view, request, call.handler
         self.start: _Start | None = None
+        self.answer: HttpResponseBase | None = None
 
     def run(self, claim: Claim) -> Outcome[HttpResponseBase]:
         if self.start is None:
@@ -117,6 +118,7 @@ class HandlerWork:
         final = finalize(self.request, response, *self.args, **self.kwargs)
         if callable(render := getattr(final, "render", None)):
             final = render()
+        self.answer = final
         hooks = self._hooks()
         stored = hooks.should_store_response(final)
         return outcome_of(
@@ -133,9 +135,10 @@ class HandlerWork:
     def _start_afresh(self, start: _Start) -> None:
         """Replace view, request and input by what they were before the first run: handlers change all three."""
         original = self.call.view
+        let_go(self.answer)
         self.view = copy.copy(original)
         self.view.__dict__.clear()
-        for name, value in start.view.items():
+        for name, value in own_containers(start.view).items():
             setattr(self.view, name, _rebound(value, original, self.view))
         self.call.isolate_errors(self.view)
         self.handler = _rebound(self.call.handler, original, self.view)
@@ -155,11 +158,12 @@ def handled(view: APIView, error: Exception, outer: APIView) -> Response:
     try:
         return view.handle_exception(error)
     except Exception:
-        outer.handle_exception = _reraise  # type: ignore[method-assign,assignment]
+        outer.handle_exception = reraise  # type: ignore[method-assign,assignment]
         raise
 
 
-def _reraise(error: Exception) -> NoReturn:
+def reraise(error: Exception) -> NoReturn:
+    """Take the place of ``handle_exception()`` for what no answer may be made of."""
     raise error
 
 

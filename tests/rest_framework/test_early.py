@@ -166,6 +166,23 @@ def test_operation_that_runs_again_has_what_initial_wrote(initially: Any, undone
     assert (notes(), effects() - notes(), IdempotencyRecord.objects.count()) == (1, 1, 1)
 
 
+@postgresql
+def test_operation_that_runs_again_has_what_dispatch_wrote(
+    monkeypatch: pytest.MonkeyPatch, undone_once: list[Claim]
+) -> None:
+    """Nobody calls ``dispatch()`` again: what it wrote must not be undone with the first run."""
+    own = ProbeView.dispatch
+
+    def dispatch(self: ProbeView, request: Any, *args: Any, **kwargs: Any) -> Any:
+        note(self)
+        return own(self, request, *args, **kwargs)
+
+    monkeypatch.setattr(ProbeView, "dispatch", dispatch)
+    assert send().status_code == 201
+    assert undone_once
+    assert (notes(), effects() - notes()) == (1, 1)
+
+
 class Provision(BaseAuthentication):
     """Makes a user of whoever comes for the first time; sees whom the middlewares, and no authentication, put there."""
 

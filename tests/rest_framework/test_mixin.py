@@ -12,6 +12,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
+from rest_framework.exceptions import ValidationError
 from rest_framework.test import APIClient
 
 from django_idempotency.core.operations import operation_id
@@ -470,3 +471,34 @@ def test_attributes_and_hooks_are_the_documented_ones() -> None:
         "get_idempotency_scope",
         "get_idempotency_fingerprint", "should_store_response", "authorize_idempotent_replay",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "data"), [("create", True), ("download", False), ("empty", False)])
+def test_dispatch_finds_the_data_of_a_replay(act: str, data: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def dispatch(self: ProbeView, request: Any, *args: Any, **kwargs: Any) -> Any:
+        response = IdempotencyMixin.dispatch(self, request, *args, **kwargs)
+        seen.append((getattr(response, "data", None), response.content))
+        return response
+
+    monkeypatch.setattr(ProbeView, "dispatch", dispatch, raising=False)
+    send(act)
+    assert send(act).headers["Idempotent-Replayed"] == "true"
+    assert seen[1] == (json.loads(seen[0][1]) if data else None, seen[0][1])
+
+
+def test_hook_that_raises_after_the_commit_is_no_answer_of_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its refusal would say that nothing was done."""
+
+    def hook() -> None:
+        raise ValidationError("in the hook")
+
+    def post(self: ProbeView, request: Any, act: str) -> Any:
+        transaction.on_commit(hook)
+        return ProbeView.patch(self, request, act)
+
+    monkeypatch.setattr(ProbeView, "post", post)
+    assert send().status_code == 500
+    assert send().headers["Idempotent-Replayed"] == "true"
+    assert effects() == 1
