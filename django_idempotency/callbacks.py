@@ -6,7 +6,7 @@ before a replay as before the first run (invariant I6).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol, cast
 
 from django.http import HttpRequest
@@ -73,26 +73,29 @@ def is_bare(callback: Callback) -> bool:
     return _layers(callback) == _layers(reference)
 
 
-def rebuilt(callback: Callback, options: Options) -> Callback:
-    """Return what ``callback`` does, with its handlers guarded from inside; for a bare callback only."""
+def rebuilt(callback: Callback, options: Options, marks: Collection[str] = ()) -> Callback:
+    """Return what ``callback`` does, with its handlers guarded from inside; for a bare callback only.
+
+    ``marks`` are the aliases of ``@transaction.non_atomic_requests`` above it.
+    """
     cls = class_of(callback)
     assert cls is not None
     if (cls, options) not in _classes:
         _classes[cls, options] = _subclass(cls, options)
     made: Any = _as_view(_classes[cls, options], callback)
-    made._non_atomic_requests.update(getattr(callback, "_non_atomic_requests", ()))
+    made._non_atomic_requests.update(marks, _marks(callback))
     return cast(Callback, made)
 
 
-def guarded_inside(callback: Callback, options: Options) -> Callback | None:
+def guarded_inside(callback: Callback, options: Options, marks: Collection[str] = ()) -> Callback | None:
     """Return what ``callback`` does, decorators and all, with its handlers guarded from inside.
 
     None where there is no class behind it, or where a decorator may have another way to it than the one that is seen.
     """
     if is_bare(callback):
-        return rebuilt(callback, options)
+        return rebuilt(callback, options, marks)
     wrapped = getattr(callback, "__wrapped__", None) if class_of(callback) else None
-    guarded = wrapped and guarded_inside(wrapped, options)
+    guarded = wrapped and guarded_inside(wrapped, options, {*marks, *_marks(callback)})
     return guarded and rewrapped(callback, wrapped, guarded)
 
 
@@ -149,6 +152,10 @@ def _subclass(cls: type, options: Options) -> type:
     if is_drf(cls):
         return framework("rest_framework").subclass(cls, options)
     return guarded_subclass(cls, options)
+
+
+def _marks(callback: Callback) -> Collection[str]:
+    return getattr(callback, "_non_atomic_requests", ())
 
 
 def _as_view(cls: type, callback: Callback) -> Callback:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, override_settings
 from django.urls import path
 from django.views import View
+from django.views.decorators.vary import vary_on_cookie
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -95,6 +96,7 @@ DOORS = {
     "drf-as-view": idempotent(AroundApi.as_view()),
     "site-class": AroundPlain.as_view(),
     "site-drf": AroundApi.as_view(),
+    "site-wrapped": vary_on_cookie(AroundPlain.as_view()),
 }
 NON_ATOMIC = {
     "free-mixin": non_atomic(AroundMixin.as_view()),
@@ -103,6 +105,8 @@ NON_ATOMIC = {
     "free-drf": non_atomic(idempotent(AroundApi.as_view())),
     "free-site-class": non_atomic(AroundPlain.as_view()),
     "free-site-drf": non_atomic(AroundApi.as_view()),
+    "free-site-wrapped": non_atomic(vary_on_cookie(AroundPlain.as_view())),
+    "free-site-inner": vary_on_cookie(non_atomic(AroundPlain.as_view())),
     "free-function": non_atomic(idempotent(function)),
 }
 urlpatterns = [path(f"{name}/", view) for name, view in {**DOORS, **NON_ATOMIC}.items()]
