@@ -166,7 +166,7 @@ class _Execution(Generic[T]):
         stage = Stage()
         early, self.early = self.early, None
         try:
-            with early or transaction.atomic(using=self.using):
+            with stage, early or transaction.atomic(using=self.using):
                 self._connection.rollback_exc = None  # Django never resets it
                 held = self.claims.claim(self.operation)
                 if isinstance(held, Snapshot):
@@ -183,10 +183,11 @@ class _Execution(Generic[T]):
         return outcome
 
     def _on_commit_first(self, hook: Callable[[], None]) -> None:
-        """Put a hook before all others: one of the view's that raises must not hide that the COMMIT happened."""
+        """Put a hook before the view's: one of them that raises must not hide that the COMMIT happened."""
         self._connection.on_commit(hook)
         hooks = self._connection.run_on_commit
-        hooks.insert(0, hooks.pop())
+        # Those of an outer block keep their places, by which captureOnCommitCallbacks() tells which are new.
+        hooks.insert(len(hooks) - 1 if self.nested else 0, hooks.pop())
 
     def _announced_run(self, claim: Claim) -> Outcome[T]:
         claimed.send_robust(

@@ -209,14 +209,23 @@ def problem_of(error: IdempotencyError) -> Problem:
 
 
 #: Headers that are of one answer only, and Set-Cookie: whatever RESPONSE_HEADERS says.
-NEVER_STORED = frozenset(
+_NEVER_STORED = frozenset(
     {"set-cookie", "date", "connection", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"}
 )
+
+# A retry may come from another origin than the first request.
+_CORS = "access-control-"
+
+
+def is_never_stored(header: str) -> bool:
+    """Tell whether a header belongs to one exchange and not to the answer, whatever RESPONSE_HEADERS says."""
+    name = header.lower()
+    return name in _NEVER_STORED or name.startswith(_CORS)
 
 
 @lru_cache(maxsize=8)
 def _stored_headers(names: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(name.lower() for name in names) - NEVER_STORED
+    return frozenset(name.lower() for name in names if not is_never_stored(name))
 
 
 def _kept_query(request: HttpRequest) -> str:

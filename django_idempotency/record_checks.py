@@ -13,7 +13,7 @@ from django.db import connections
 from django_idempotency.checks import RULES, is_readable
 from django_idempotency.claims.registry import record_alias
 from django_idempotency.conf import conf
-from django_idempotency.http import NEVER_STORED
+from django_idempotency.http import is_never_stored
 from django_idempotency.models import IdempotencyRecord
 
 
@@ -39,11 +39,7 @@ def check_atomic_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
 def check_stored_headers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W008: RESPONSE_HEADERS asks for what is never stored."""
     names = conf.RESPONSE_HEADERS if is_readable() else []
-    never = (
-        [name for name in names if name.lower() in NEVER_STORED]
-        if RULES["RESPONSE_HEADERS"][0](names)
-        else []
-    )
+    never = [name for name in names if is_never_stored(name)] if RULES["RESPONSE_HEADERS"][0](names) else []
     if not never:
         return []
     message = f"IDEMPOTENCY['RESPONSE_HEADERS'] names what is never stored: {', '.join(never)}."

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from django_idempotency.core.operations import Claim, Outcome
+from django_idempotency.exceptions import IdempotencyError
+
+_AFTER_COMMIT = (
+    "The operation is committed, so a retry gets its answer, but an on_commit() hook of it raised {}."
+)
 
 
 class RolledBack(Exception):
@@ -23,9 +29,21 @@ class Repeat(Exception):
 
 @dataclass
 class Stage:
-    """How far a transaction got: what its failure means depends on it."""
+    """How far a transaction got: what its failure means depends on it.
+
+    Around the transaction, it tells the refusal of another operation, made in a hook, from one of this operation.
+    """
 
     begun_at: float = field(default_factory=time.time)
     claim: Claim | None = None
     outcome: Outcome[Any] | None = None
     committed: bool = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.committed and isinstance(error, IdempotencyError):
+            raise RuntimeError(_AFTER_COMMIT.format(type(error).__name__)) from error

@@ -15,9 +15,14 @@ _ENDS = re.compile(
     r"|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b",
     re.IGNORECASE,
 )
+# What is no statement's beginning: strings, names, comments, and the bodies of PostgreSQL's functions.
+_QUOTED = re.compile(
+    r"""'(?:[^'\\]|\\.|'')*'|"[^"]*"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/""", re.DOTALL
+)
 # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
 _COMMITS_TACITLY = re.compile(
     rf"{_BEFORE}(ALTER|RENAME|TRUNCATE|GRANT|REVOKE|FLUSH|RESET|LOCK\s+TABLES?"
+    r"|EXECUTE\s+IMMEDIATE(?=\s+['\"]\s*(COMMIT|ROLLBACK|BEGIN|START)\b)"
     r"|(ANALYZE|CHECK|OPTIMIZE|REPAIR)\s+(\w+\s+)?TABLES?|SET\s+(SESSION\s+|@@(SESSION\.)?)?AUTOCOMMIT|SET\s+PASSWORD"
     r"|(CREATE|DROP)(?!\s+(OR\s+REPLACE\s+)?TEMPORARY\b))\b",
     re.IGNORECASE,
@@ -48,7 +53,12 @@ class KeptInOnePiece:
         self._connection.execute_wrappers.remove(self._execute)
 
     def _execute(self, execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
-        for pattern in self._refused:
-            if isinstance(sql, str) and (match := pattern.match(sql)):
-                raise TransactionManagementError(_REFUSED.format(match[1].upper()))
+        if isinstance(sql, str):
+            self._look_at(sql)
         return execute(sql, *rest)
+
+    def _look_at(self, sql: str) -> None:
+        for statement in _QUOTED.sub(" ", sql).split(";") if ";" in sql else [sql]:
+            for pattern in self._refused:
+                if match := pattern.match(statement):
+                    raise TransactionManagementError(_REFUSED.format(match[1].upper()))

@@ -399,6 +399,28 @@ def test_hook_that_raises_after_commit_is_raised_and_the_outcome_stands() -> Non
     assert isinstance(run(Task()), Snapshot)
 
 
+def test_refusal_of_another_operation_in_a_hook_is_none_of_this_one() -> None:
+    def accident() -> None:
+        raise InProgress
+
+    with pytest.raises(RuntimeError, match=r"committed.*InProgress") as caught:
+        run(Task(lambda claim: transaction.on_commit(accident)))
+    assert isinstance(caught.value.__cause__, InProgress)
+    assert isinstance(run(Task()), Snapshot)
+
+
+def test_hooks_of_an_outer_block_keep_their_places() -> None:
+    """Django's captureOnCommitCallbacks() tells the new hooks by where they stand in the list."""
+    order: list[str] = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: order.append("before"))
+        before = list(connection.run_on_commit)
+        run(Task(lambda claim: transaction.on_commit(lambda: order.append("in"))))
+        assert connection.run_on_commit[: len(before)] == before
+        transaction.on_commit(lambda: order.append("after"))
+    assert order == ["before", "in", "after"]
+
+
 def test_hook_that_raises_a_database_error_after_commit_does_not_run_the_view_again() -> None:
     def accident() -> None:
         raise driver_error(OperationalError, "40001")

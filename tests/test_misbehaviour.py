@@ -16,6 +16,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 
 from django_idempotency.core.operations import Claim, Outcome, Snapshot
+from django_idempotency.exceptions import InProgress
 from django_idempotency.models import IdempotencyRecord
 from example_project.shop.models import Product
 from example_project.stage import gunicorn
@@ -100,6 +101,7 @@ UNDONE: dict[str, Misdeed] = {
     "SQL ROLLBACK WORK": lambda: sql("\nrollback work"),
     "SQL END": lambda: sql("END"),
     "SQL COMMIT behind comments": lambda: sql("/* route='pay' * */ -- a tag\n COMMIT"),
+    "SQL COMMIT behind a statement": lambda: sql("SELECT 1 /* ; */ ; COMMIT"),
     "SQL BEGIN": lambda: sql("BEGIN"),
     "SQL START TRANSACTION": lambda: sql("START TRANSACTION"),
     "atomic(durable=True)": durable,
@@ -114,6 +116,7 @@ UNDONE: dict[str, Misdeed] = {
 COMMITTED: dict[str, Misdeed] = {
     "on_commit() raises": on_commit(RuntimeError()),
     "on_commit() raises a database error": on_commit(IntegrityError()),
+    "on_commit() raises a refusal of another operation": on_commit(InProgress()),
     "on_commit() raises SystemExit": on_commit(SystemExit(1)),
 }
 #: What does no harm.
@@ -121,6 +124,7 @@ HARMLESS: dict[str, Misdeed] = {
     "swallows a database error inside atomic()": swallow_in_a_savepoint,
     "set_rollback(False)": lambda: transaction.set_rollback(False),
     "SQL ROLLBACK TO": lambda: sql("SAVEPOINT own", "ROLLBACK TO SAVEPOINT own", "RELEASE SAVEPOINT own"),
+    "sends the word in a string": lambda: sql("SELECT 'a; COMMIT' /* ; COMMIT */; "),
     "opens a cursor and leaves it": lambda: connection.cursor().execute("SELECT 1"),
 }
 
@@ -199,6 +203,7 @@ COMMIT_TACITLY = [
     "CHECK TABLE shop_order",
     "FLUSH STATUS",
     "SET autocommit = 1",
+    "EXECUTE IMMEDIATE 'COMMIT'",
     "SET @@session.autocommit = 1",
 ]
 

@@ -51,7 +51,12 @@ def _swallow(request: Request) -> Response:
 
 
 def _download(request: Request) -> HttpResponse:
-    headers = {"Content-Disposition": "attachment; filename=x.bin", "X-Internal": "1", "Set-Cookie": "a=b"}
+    headers = {
+        "Content-Disposition": "attachment; filename=x.bin",
+        "X-Internal": "1",
+        "Set-Cookie": "a=b",
+        "Access-Control-Allow-Origin": "*",
+    }
     response = HttpResponse(b"\x00\xff\x00", content_type="application/octet-stream", headers=headers)
     response.set_cookie("session", "secret")
     return response

@@ -162,7 +162,7 @@ def _policy(view: IdempotencyHooks) -> str:
     )
     policy = (
         f"Requests with the same idempotency key take effect once: a retry gets the first answer, marked by "
-        f"`{conf.REPLAY_HEADER}: true`. The key counts for {seconds} seconds ({retention}) after the first request."
+        f"`{conf.REPLAY_HEADER}: true`. The key counts for {seconds} seconds after the first request."
     )
     return f"{policy} See <{conf.DOCUMENTATION_URL}>." if conf.DOCUMENTATION_URL else policy
 
