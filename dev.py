@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from tests.machine import DEV, TOP, Unavailable, environment, provide, run, venv
 from tests.matrix import DATABASES, NEWEST, ROWS, any_venv, coverage, matrix, row_venv, steps, summary
-from tests.prove import prove
+from tests.prove import NAMES, prove
 
 LINT = (
     ("ruff", "check", "."),
@@ -116,12 +116,26 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     )
     benchmark.add_argument("--database", choices=DATABASES, default="postgres")
     proof = commands.add_parser("prove", help="run every proof and write its figures into docs/proof.md")
-    proof.add_argument("--minutes", type=float, help="about how long; without it, the full dose: half a day")
+    proof.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        type=part,
+        help=f"only these of {', '.join(NAMES)}; the figures of the others are kept",
+    )
+    proof.add_argument("--minutes", type=float, help="about how long; without it, the full dose: hours")
     commands.add_parser("lint", help="ruff, mypy and the import contracts")
     options, rest = parser.parse_known_args()
     if rest and options.command not in ("test", "bench"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options, rest
+
+
+def part(name: str) -> str:
+    """Take the name of a proof; nargs="*" and choices do not go together in every Python."""
+    if name not in NAMES:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(NAMES)}")
+    return name
 
 
 def terminated(number: int, frame: object) -> NoReturn:
@@ -141,7 +155,7 @@ def main() -> int:
         if options.command == "serve":
             return serve(options.database, options.port)
         if options.command == "prove":
-            return min(prove(options.minutes), 1)
+            return min(prove(options.minutes, options.parts), 1)
         return demo() if options.command == "demo" else len(lint())
     except Unavailable as problem:
         print(problem, file=sys.stderr)

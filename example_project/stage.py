@@ -129,12 +129,9 @@ def gunicorn(environment: dict[str, str], log: Path, *, threads: int = 1) -> Ite
 
 
 @contextmanager
-def uvicorn(environment: dict[str, str], log: Path, *, workers: int = 1) -> Iterator[tuple[int, int]]:
-    """Serve the shop by ASGI for the length of the block; yield the port and the server's process id.
-
-    One worker is that process itself; several are its children, and it replaces those that die.
-    """
-    options = ["--workers", str(workers), "--lifespan", "off", "--no-access-log", "--fd", "{fd}"]
+def uvicorn(environment: dict[str, str], log: Path) -> Iterator[tuple[int, int]]:
+    """Serve the shop by ASGI for the length of the block; yield the port and the server's process id."""
+    options = ["--lifespan", "off", "--no-access-log", "--fd", "{fd}"]
     with serving(["uvicorn", "example_project.asgi:application", *options], environment, log) as served:
         yield served
 

@@ -1,11 +1,14 @@
-"""`dev.py prove`: every proof in full, or in what fits into some minutes; the findings go into docs/proof.md."""
+"""`dev.py prove`: every proof in full, or in what fits into some minutes; the findings go into docs/proof.md.
+
+A full dose takes hours, so it may be run part by part: what the others found last is kept in FINDINGS.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
 import os
-import shutil
+import subprocess
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
@@ -25,6 +28,7 @@ from tests.matrix import (
 )
 
 FINDINGS = DEV / "proof"
+RAN = "ran"
 PAGE = TOP / "docs" / "proof.md"
 BEGIN, END = "<!-- dev.py prove writes from here -->\n", "<!-- to here -->"
 SERVERS = ("postgres", "mariadb")
@@ -46,11 +50,11 @@ class Part(NamedTuple):
     databases: Sequence[str] = DATABASES
     crowded: bool = False
 
-    def dose(self, minutes: float | None) -> int:
+    def dose(self, minutes: float | None, others: Sequence[Part]) -> int:
         """Give the dose that fits into this proof's share of some minutes, and no more than the full one."""
         if minutes is None or not self.variable:
             return self.full
-        own = minutes * 60 * self.share / sum(part.share for part in PARTS)
+        own = minutes * 60 * self.share / sum(part.share for part in others)
         return max(1, min(self.full, int(own / self.seconds)))
 
 
@@ -61,11 +65,13 @@ PARTS = (
     Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.0, 2, SERVERS),
     Part("standby", ("tests/test_standby.py",), "STANDBY_ROUNDS", 200, 2.5, 2, ("postgres",)),
     Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 1.8, 5),
-    Part("kills", ("tests/doors/test_kills.py", "tests/doors/test_celery.py"), "KILL_ROUNDS", 1000, 9.0, 8),
+    Part("kills", ("tests/doors/test_kills.py",), "KILL_ROUNDS", 1000, 4.0, 8),
+    Part("tasks", ("tests/doors/test_celery.py",), "KILL_ROUNDS", 1000, 2.0, 2),
     Part("galera", ("tests/galera/test_races.py",), "GALERA_ROUNDS", 1000, 0.3, 1, ("mariadb",)),
     Part("nodes", ("tests/galera/test_node_deaths.py",), "GALERA_KILLS", 50, 15.0, 1, ("mariadb",)),
     Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),
 )  # fmt: skip
+NAMES = tuple(part.name for part in PARTS)
 
 
 class Run(NamedTuple):
@@ -76,24 +82,29 @@ class Run(NamedTuple):
     result: Result
 
 
-def prove(minutes: float | None) -> int:
-    """Run every proof, write the page, and give the number of runs that failed."""
-    shutil.rmtree(FINDINGS, ignore_errors=True)
-    FINDINGS.mkdir(parents=True)
+def prove(minutes: float | None, names: Sequence[str] = ()) -> int:
+    """Run the proofs of these names, or all, write the page, and give the number of runs that failed."""
+    FINDINGS.mkdir(parents=True, exist_ok=True)
     os.environ["PROOF_DIR"] = str(FINDINGS)
-    runs = [each for part in PARTS for each in run(part, minutes)]
+    parts = [part for part in PARTS if part.name in names or not names]
+    runs = []
+    for part in parts:
+        forget(part)
+        done = run(part, minutes, parts)
+        keep(RAN, [ran(entry) for entry in done])
+        runs += done
     text = PAGE.read_text(encoding="utf-8")
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-    PAGE.write_text(f"{head}{BEGIN}\n{figures(runs, minutes)}\n{END}{tail}", encoding="utf-8")
+    PAGE.write_text(f"{head}{BEGIN}\n{figures()}\n{END}{tail}", encoding="utf-8")
     failed = [entry for entry in runs if verdict(entry.result) != "passed"]
     for entry in failed:
         print(f"{entry.part.name} on {entry.result.database}: {verdict(entry.result)}")
     return len(failed)
 
 
-def run(part: Part, minutes: float | None) -> list[Run]:
+def run(part: Part, minutes: float | None, others: Sequence[Part]) -> list[Run]:
     """Run a proof on its databases, as long as it takes."""
-    dose = part.dose(minutes)
+    dose = part.dose(minutes, others)
     if part.variable:
         os.environ[part.variable] = str(dose)
     calls, results = list[Call](), list[Result]()
@@ -108,6 +119,29 @@ def run(part: Part, minutes: float | None) -> list[Run]:
     return [Run(part, dose, result) for result in named]
 
 
+def forget(part: Part) -> None:
+    """Remove what a proof found and how it ran the last time."""
+    (FINDINGS / f"{part.name}.jsonl").unlink(missing_ok=True)
+    before = found(RAN)
+    (FINDINGS / f"{RAN}.jsonl").unlink(missing_ok=True)
+    keep(RAN, [row for row in before if row["proof"] != part.name])
+
+
+def keep(name: str, lines: Sequence[dict[str, Any]]) -> None:
+    """Add lines to what is kept between runs."""
+    with (FINDINGS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in lines)
+
+
+def code() -> str:
+    """Name the version of the package: git's short hash of its folder, or that it was changed and not committed."""
+    package = "django_idempotency"
+    git = ["git", "-C", str(TOP)]
+    if subprocess.run([*git, "diff", "--quiet", "HEAD", "--", package], stderr=subprocess.DEVNULL).returncode:
+        return "not committed"
+    return subprocess.check_output([*git, "rev-parse", "--short=10", f"HEAD:{package}"], text=True).strip()
+
+
 def verdict(result: Result) -> str:
     """Say in a word or two what came of a run."""
     if result.note:
@@ -116,17 +150,16 @@ def verdict(result: Result) -> str:
     return f"{failed} FAILED" if failed else "passed"
 
 
-def figures(runs: Sequence[Run], minutes: float | None) -> str:
+def figures() -> str:
     """Give what is written into the page: what ran, and a table of each proof's findings."""
-    lines = [line for part in PARTS for line in findings(part.name)]
-    given = "the full dose" if minutes is None else f"a dose cut down to about {minutes:g} minutes"
-    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    lines = [line for part in PARTS for line in found(part.name)]
     versions = sorted({line["versions"] for line in lines})
-    parts = [f"Measured on {today}, {given}, on {os.cpu_count()} cores.", *(f"- {each}" for each in versions)]
-    parts += ["", "### What ran", "", table(ran(entry) for entry in runs)]
+    rows = sorted(found(RAN), key=lambda row: NAMES.index(row["proof"]))
+    parts = [f"On {os.cpu_count()} cores; `code` is `git rev-parse --short=10 HEAD:django_idempotency`."]
+    parts += ["", *(f"- {each}" for each in versions), "", "### What ran", "", table(rows)]
     for part in PARTS:
-        found = findings(part.name)
-        rows = per_database(found) if part.name == "kills" else [shown(line) for line in found]
+        own = found(part.name)
+        rows = per_database(own) if own and "door" in own[0] else [shown(line) for line in own]
         parts += ["", f"### Findings: {part.name}", "", table(rows) if rows else "None: see what ran."]
     return "\n".join(parts) + "\n"
 
@@ -139,11 +172,13 @@ def ran(entry: Run) -> dict[str, Any]:
         doses = {"dose": f"`{part.variable}={entry.dose}`", "full dose": f"{part.full:,}"}
     tests, seconds = result.passed + result.failed + result.errors, round(result.seconds)
     first = {"proof": part.name, "database": result.database, **doses}
-    return {**first, "result": verdict(result), "tests": tests, "seconds": seconds}
+    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    last = {"day": str(today), "code": code()}
+    return {**first, "result": verdict(result), "tests": tests, "seconds": seconds, **last}
 
 
-def findings(name: str) -> list[dict[str, Any]]:
-    """Read what a proof noted."""
+def found(name: str) -> list[dict[str, Any]]:
+    """Read what is kept between runs: what a proof noted, or what ran."""
     file = FINDINGS / f"{name}.jsonl"
     return (
         [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []

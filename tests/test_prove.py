@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,17 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return page
 
 
-def proving(monkeypatch: pytest.MonkeyPatch, **result: Any) -> int:
-    """Run every proof; each has done what the tests of the kills do."""
+def proving(monkeypatch: pytest.MonkeyPatch, *names: str, **result: Any) -> int:
+    """Run every proof, or those of these names; the kills note what their tests do."""
 
-    def call(row: str, database: str, *args: Any, **options: Any) -> Result:
-        for door in ("mixin", "command"):
+    def call(row: str, database: str, tests: Any, name: str, **options: Any) -> Result:
+        for door in ("mixin", "command") if name.startswith("kills") else ():
             note("kills", door=door, **KILL)
         return Result(row, database, **result)
 
     monkeypatch.setattr(prove, "call", call)
     monkeypatch.setattr(prove, "beside_others", lambda results, lanes, seconds: results)
-    return prove.prove(12)
+    return prove.prove(12, names)
 
 
 def test_page_says_what_ran_and_keeps_its_own_words(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +50,9 @@ def test_page_says_what_ran_and_keeps_its_own_words(page: Path, monkeypatch: pyt
     assert text.startswith(f"Head\n{prove.BEGIN}")
     assert text.endswith(f"{prove.END}\nTail\n")
     assert "old" not in text
-    assert "a dose cut down to about 12 minutes" in text
     assert "| explorer | sqlite | whole | whole | passed | 4 |" in text
     assert "| races | mariadb | `RACE_ROUNDS=" in text
-    runs = sum(len(part.databases) for part in prove.PARTS)
-    assert f"| {2 * runs} | {6 * runs} | {40 * runs} |" in text, "the doors are added up"
+    assert "| 6 | 18 | 120 |" in text, "the doors are added up"
     assert text.count("None: see what ran.") == len(prove.PARTS) - 1
 
 
@@ -68,11 +67,27 @@ def test_run_that_did_not_pass_is_said_and_counted(
     assert words in page.read_text(encoding="utf-8")
 
 
+def test_proof_that_is_run_alone_keeps_what_the_others_found(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proving(monkeypatch, passed=4)
+    before = prove.table(row for row in prove.found(prove.RAN) if row["proof"] != "cuts")
+    assert proving(monkeypatch, "cuts", failed=1) == 2
+    rows = prove.found(prove.RAN)
+    assert prove.table(row for row in rows if row["proof"] != "cuts") == before
+    assert [row["result"] for row in rows if row["proof"] == "cuts"] == ["1 FAILED", "1 FAILED"]
+    assert page.read_text(encoding="utf-8").count("1 FAILED") == 2
+
+
+def test_figures_name_the_code_that_they_were_found_with() -> None:
+    assert re.fullmatch("[0-9a-f]{10}|not committed", prove.code())
+
+
 def test_dose_grows_with_the_time_up_to_the_full_one() -> None:
     for part in prove.PARTS:
-        doses = [part.dose(minutes) for minutes in (0.1, 10, 1_000_000)]
+        doses = [part.dose(minutes, prove.PARTS) for minutes in (0.1, 10, 1_000_000)]
         assert doses == sorted(doses)
-        assert doses[-1] == part.dose(None) == part.full
+        assert doses[-1] == part.dose(None, prove.PARTS) == part.full
         assert doses[0] >= 1 or not part.variable
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,10 +21,11 @@ from django.test import Client
 from django_idempotency.conf import FORM_FIELD
 from example_project.shop.models import Order, Wallet
 from example_project.shop.webhooks import SIGNATURE, signature
-from example_project.stage import ROOT, Answer
+from example_project.stage import Answer
 from tests import crash_points
 from tests.doors.urls import DOORS, UNDER_MIDDLEWARE
 from tests.factories import ProductFactory, TokenFactory, WalletFactory
+from tests.prefork import run_command
 from tests.views import effects
 
 AMOUNT = Decimal("5.00")
@@ -126,13 +126,12 @@ def by_provider(port: int, customer: Customer, key: str, fault: str) -> Answer:
 
 
 def by_command(port: int, customer: Customer, key: str, fault: str) -> Answer:
-    """Run the command; status 0 is a process that was killed."""
+    """Run the command in a process of its own; status 0 is one that was killed."""
     at, fault = (fault[3:], "") if fault.startswith("at ") else ("", fault)
     arguments = ["pay_wages", "--run-id", key, "--amount", str(AMOUNT), "--fault", fault]
-    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-    own = environment(**{crash_points.VARIABLE: at})
-    done = subprocess.run(command, env=own, capture_output=True, timeout=60)
-    return Answer(200 if done.returncode == 0 else min(done.returncode + 9, 500), "", body=done.stdout)
+    with NamedTemporaryFile() as file:
+        code = run_command(arguments, environment(**{crash_points.VARIABLE: at}), Path(file.name))
+        return Answer(200 if code == 0 else min(code + 9, 500), "", body=file.read())
 
 
 def by_kind(path: str) -> Send:

@@ -153,7 +153,7 @@ def test_task_that_is_killed_at_any_point_takes_effect_once(workers: None, tmp_p
         assert wait_for(seen.exists), "nobody was killed"
         assert customer.deposits() == IdempotencyRecord.objects.completed().count() == done + 1
     figures = {"kills": len(numbers), "points": len(points), "hit": len(set(numbers))}
-    note("kills", door="celery", **figures, duplicates=0, lost=0, **milliseconds(waits))
+    note("tasks", door="celery", **figures, duplicates=0, lost=0, **milliseconds(waits))
 
 
 @pytest.mark.once

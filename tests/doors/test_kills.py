@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from django_idempotency.models import IdempotencyRecord
-from example_project.stage import Answer, gunicorn, uvicorn
+from example_project.stage import Answer, gunicorn, serving
 from tests.doors.live import KINDS, LIVE_DOORS, Customer, LiveDoor, environment
 from tests.proofs import milliseconds, note
 
@@ -31,7 +31,8 @@ def ports(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> It
     """Serve all doors by WSGI and by ASGI, several workers each."""
     logs = tmp_path_factory.mktemp("logs")
     sync = gunicorn(environment(), logs / "gunicorn.log", threads=4)
-    with sync as wsgi, uvicorn(environment(), logs / "uvicorn.log", workers=3) as (asgi, _):
+    preforked = serving(["tests.prefork", "{fd}", "3"], environment(), logs / "uvicorn.log")
+    with sync as wsgi, preforked as (asgi, _):
         yield {"gunicorn": wsgi, "uvicorn": asgi, "none": 0}
 
 
