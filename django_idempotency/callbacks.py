@@ -16,11 +16,9 @@ from django.views import View
 from django_idempotency.calls import Call
 from django_idempotency.class_views import guarded_subclass, handler_options
 from django_idempotency.options import EXEMPT, GUARDED, MARK, SITE_DOOR, Options
-from django_idempotency.wrappers import held_by, rewrapped, within
+from django_idempotency.wrappers import alike, held_by, only_way, rewrapped, within
 
 Callback = Callable[..., Any]
-
-_DEPTH = 8
 
 
 class Framework(Protocol):
@@ -61,7 +59,7 @@ def is_drf(cls: type | None) -> bool:
 def is_bare(callback: Callback) -> bool:
     """Tell whether a callback is just what its class's ``as_view()`` returns, so that nothing is lost by rebuilding it.
 
-    ``functools.wraps`` copies ``cls`` to whatever is wrapped around a callback: only the code tells.
+    ``functools.wraps`` copies ``cls`` to whatever is wrapped around a callback: only the code tells, and what it holds.
     """
     cls = class_of(callback)
     if cls is None:
@@ -70,7 +68,7 @@ def is_bare(callback: Callback) -> bool:
         reference = _as_view(cls, callback)
     except Exception:  # noqa: BLE001 (an as_view() of the project that asks for more than it left on the callback)
         return False
-    return _layers(callback) == _layers(reference)
+    return alike(callback, reference)
 
 
 def rebuilt(callback: Callback, options: Options, marks: Collection[str] = ()) -> Callback:
@@ -93,16 +91,19 @@ def guarded_inside(callback: Callback, options: Options, marks: Collection[str] 
     None where there is no class behind it, or where a decorator may have another way to it than the one that is seen.
     """
     if is_bare(callback):
-        return rebuilt(callback, options, marks)
+        try:
+            return rebuilt(callback, options, marks)
+        except Exception:  # noqa: BLE001 (a class that does not let itself be subclassed so)
+            return None
     wrapped = getattr(callback, "__wrapped__", None) if class_of(callback) else None
     guarded = wrapped and guarded_inside(wrapped, options, {*marks, *_marks(callback)})
     return guarded and rewrapped(callback, wrapped, guarded)
 
 
 def is_marked(callback: Callback) -> bool:
-    """Tell whether a door has this callback already, or ``@idempotency_exempt`` keeps all doors off it."""
-    cls = class_of(callback)
-    return any(getattr(each, name, None) for each in (callback, cls) for name in (EXEMPT, MARK, GUARDED))
+    """Tell whether a door has what this callback calls, or ``@idempotency_exempt`` keeps all doors off it."""
+    called = (each for view in only_way(callback) for each in (view, class_of(view)))
+    return any(getattr(each, name, None) for each in called for name in (EXEMPT, MARK, GUARDED))
 
 
 def marked_handler(callback: Callback, request: HttpRequest) -> bool:
@@ -164,11 +165,3 @@ def _as_view(cls: type, callback: Callback) -> Callback:
     kwargs = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
     made: Callback = cls.as_view(*(() if actions is None else (dict(actions),)), **kwargs)  # type: ignore[attr-defined]
     return made
-
-
-def _layers(callback: Any) -> list[Any]:
-    codes: list[Any] = []
-    while callback is not None and len(codes) <= _DEPTH:
-        codes.append(getattr(callback, "__code__", type(callback)))
-        callback = getattr(callback, "__wrapped__", None)
-    return codes

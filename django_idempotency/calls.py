@@ -10,6 +10,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from django_idempotency.early import EarlyTransaction
 from django_idempotency.execution import finished
 
 _ACTIVE = "_idempotency_active"
@@ -18,13 +19,17 @@ _REACHED = "_idempotency_reached"
 
 @dataclass
 class Call:
-    """One call of a view: a function, or a method of ``owner``, with its request and arguments."""
+    """One call of a view: a function, or a method of ``owner``, with its request and arguments.
+
+    ``early`` is the transaction of ATOMIC_REQUESTS that the door around it has opened, and nobody else's.
+    """
 
     function: Callable[..., Any]
     owner: Any
     request: HttpRequest
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    early: EarlyTransaction | None = None
 
     @classmethod
     def of(cls, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -72,6 +77,11 @@ def is_active(request: HttpRequest) -> bool:
 def was_reached(request: HttpRequest) -> bool:
     """Tell whether any door has had this request in hand."""
     return hasattr(request, _REACHED)
+
+
+def mark_reached(request: HttpRequest) -> None:
+    """Say nothing more about this request."""
+    setattr(request, _REACHED, True)
 
 
 def is_request(value: object) -> bool:

@@ -11,11 +11,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from django_idempotency.calls import was_reached
+from django_idempotency.calls import Call, mark_reached, was_reached
 from django_idempotency.claims.registry import record_alias
-from django_idempotency.guards import Policy, atomic_by_door, guarded, shadow
+from django_idempotency.early import early_of
+from django_idempotency.guards import Policy, atomic_by_door, guarded, named_non_atomic, shadow
 from django_idempotency.http import raw_key
-from django_idempotency.options import Options, options_of
+from django_idempotency.options import EXEMPT, Options, options_of
 from django_idempotency.wrappers import variables
 
 logger = logging.getLogger("django_idempotency")
@@ -48,6 +49,8 @@ class _Guarded(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         method = (request.method or "").lower()
         handler = getattr(self, method, None) if method in self.http_method_names else None
+        if hasattr(handler, EXEMPT):
+            return super().dispatch(request, *args, **kwargs)
         options = handler_options(handler) or self._idempotency
         if handler is not None:
             setattr(self, method, _shadow(self, handler, options))
@@ -72,8 +75,13 @@ class _GuardedDispatch(View):
 
 def _shadow(view: View, handler: Callable[..., Any], options: Options) -> Callable[..., Any]:
     # The callback has opened what ATOMIC_REQUESTS asks for, but for an async one.
-    opened = () if view.view_is_async else (record_alias(),)
-    return shadow(handler, options, lambda call: guarded(call, options, non_atomic=opened))
+    opened = named_non_atomic(view.request) if view.view_is_async else {record_alias()}
+
+    def answer(call: Call) -> HttpResponseBase:
+        call.early = early_of(call.request)
+        return guarded(call, options, non_atomic=opened)
+
+    return shadow(handler, options, answer)
 
 
 def answers_in_dispatch(cls: type) -> type | None:
@@ -89,11 +97,13 @@ def answers_in_dispatch(cls: type) -> type | None:
 
 def told(view: Any, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """Log an error where a class answered a request with a key by a handler that no door could see."""
-    if raw_key(request) is not None and not was_reached(request) and response.status_code // 100 == 2:
+    success = getattr(response, "status_code", 0) // 100 == 2
+    if success and raw_key(request) is not None and not was_reached(request):
+        mark_reached(request)
         logger.error(
             "%s answered a %s with a key past its guarded handler, so that a retry runs again: put @idempotent on "
             "the method that answers",
-            type(view).__qualname__,
+            getattr(view, "__qualname__", type(view).__qualname__),
             request.method,
         )
     return response

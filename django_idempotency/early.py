@@ -11,6 +11,10 @@ from typing import Any
 from django.db import connections, transaction
 
 _EARLY = "_idempotency_early"
+_MARKED = (
+    "setup(), dispatch() or initial() swallowed a database error that had undone its writes, so the handler did not "
+    "run: let the error through, or put what may fail into atomic()."
+)
 
 
 class EarlyTransaction:
@@ -27,6 +31,8 @@ class EarlyTransaction:
 
     def _open(self) -> None:
         self.is_open, self.is_undone = True, False
+        connection: Any = connections[self.using]
+        connection.rollback_exc = None  # Django never resets it
         self._atomic = transaction.atomic(using=self.using)
         self._atomic.__enter__()
 
@@ -44,6 +50,13 @@ class EarlyTransaction:
         """Commit, unless it has ended."""
         if self.is_open:
             self.__exit__(None, None, None)
+
+    def end_for_claim(self) -> None:
+        """Commit before a claim; an error that somebody swallowed must not lose in silence what was written here."""
+        connection: Any = connections[self.using]
+        if self.is_open and connection.needs_rollback and connection.rollback_exc is not None:
+            raise transaction.TransactionManagementError(_MARKED) from connection.rollback_exc
+        self.close()
 
     def renew(self) -> None:
         """Commit, and open another one."""
@@ -71,18 +84,19 @@ def in_early_transaction(view: Callable[..., Any], using: Callable[[], str | Non
     @wraps(view)
     def callback(request: Any, *args: Any, **kwargs: Any) -> Any:
         alias = using()
-        if alias is None:
-            return view(request, *args, **kwargs)
-        outer, early = getattr(request, _EARLY, None), EarlyTransaction(alias)
+        early = None if alias is None else EarlyTransaction(alias)
+        outer = getattr(request, _EARLY, None)  # that of a view which calls this one
         setattr(request, _EARLY, early)
         try:
             response = view(request, *args, **kwargs)
         except BaseException:
-            early.undo()
+            if early is not None:
+                early.undo()
             raise
         finally:
             setattr(request, _EARLY, outer)
-        early.close()
+        if early is not None:
+            early.close()
         return response
 
     return callback

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -16,7 +16,7 @@ from django_idempotency.calls import Active, Call, is_active
 from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome, Snapshot
-from django_idempotency.early import early_of, in_early_transaction
+from django_idempotency.early import in_early_transaction
 from django_idempotency.engine import execute
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import on_thread
@@ -35,6 +35,8 @@ from django_idempotency.refusals import refusal
 from django_idempotency.scopes import ANONYMOUS, authorization_principal, user_principal
 
 FORM_WAIT_SECONDS = 10
+
+_NON_ATOMIC = "_idempotency_non_atomic"
 
 
 class Policy:
@@ -174,15 +176,16 @@ def executed(
     """Run a keyed call through the engine, which runs ``work`` when the body is read, so that it can be rewound."""
     operation = policy.operation(call.request, key)
     wait = policy.wait_seconds(call.request)
-    if (early := early_of(call.request)) is not None:
-        early.close()
+    if call.early is not None:
+        call.early.end_for_claim()
     return execute(operation, work(call, policy), using=record_alias(), wait=wait)
 
 
 def atomic_by_door(view: Callable[..., Any]) -> Callable[..., Any]:
     """Return a class's callback that opens ATOMIC_REQUESTS' transaction itself, as Django would, and marked so.
 
-    An unkeyed request has it to the end. Django opens none around an async view, so that is only marked.
+    An unkeyed request has it to the end. Django opens none around an async view, so that is marked, and told which
+    aliases the project itself has named.
     """
 
     def using() -> str | None:
@@ -194,10 +197,22 @@ def atomic_by_door(view: Callable[..., Any]) -> Callable[..., Any]:
         found: RecordAlias = callback._non_atomic_requests
         return found
 
-    callback: Any = view if iscoroutinefunction(view) else in_early_transaction(view, using)
+    @wraps(view)
+    def telling(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        setattr(request, _NON_ATOMIC, {*marks()})
+        return view(request, *args, **kwargs)  # no coroutine where dispatch() answers by itself
+
+    is_async = iscoroutinefunction(view)
+    callback: Any = markcoroutinefunction(telling) if is_async else in_early_transaction(view, using)
     callback._non_atomic_requests = RecordAlias(getattr(view, "_non_atomic_requests", ()))
     made: Callable[..., Any] = callback
     return made
+
+
+def named_non_atomic(request: HttpRequest) -> Collection[str]:
+    """Return the aliases for which the project said ``@transaction.non_atomic_requests`` of the async class."""
+    named: Collection[str] = getattr(request, _NON_ATOMIC, ())
+    return named
 
 
 def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBase:

@@ -23,6 +23,7 @@ from django_idempotency.callbacks import (
 )
 from django_idempotency.calls import Call
 from django_idempotency.claims.registry import record_alias
+from django_idempotency.class_views import told
 from django_idempotency.conf import conf
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.execution import finished, on_thread
@@ -115,7 +116,7 @@ def _answer(
         if key is None and not target.drf:
             return None
         if target.inside or key is None:
-            response = view(request, *args, **kwargs)
+            response = told(target.view, request, view(request, *args, **kwargs))
         else:
             response = once(Call(view, None, request, args, kwargs), _POLICY, key)
     except IdempotencyError as error:

@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import update_wrapper
-from types import CellType, FunctionType
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial, update_wrapper
+from itertools import islice
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
-_MANY = 100
+_MANY = 300
+_LEAVES = (type(None), bool, int, float, str, bytes, ModuleType)
+_HOLDING = ("__wrapped__", "__self__", "func", "args", "keywords", "__defaults__", "__kwdefaults__")
 
 
 def within(callback: Any) -> Iterator[Any]:
-    """Yield a callback and the callables that it holds: wrapped, partial, bound, in closures or as attributes."""
+    """Yield a callback and the callables in it: wrapped, partial, bound, in closures, attributes and containers."""
+    yield from filter(callable, _reached(callback))
+
+
+def only_way(callback: Any) -> Iterator[Any]:
+    """Yield a callback and what it calls, as long as it holds one callable and so can call no other."""
+    for _ in range(_MANY):
+        yield callback
+        held = {id(each): each for each in held_by(callback) if callable(each)}
+        if len(held) != 1:
+            return
+        callback = held.popitem()[1]
+
+
+def _reached(thing: Any) -> list[Any]:
+    """Return what can be reached from ``thing``, nearest first and no more than _MANY."""
     seen: dict[int, Any] = {}
-    waiting = [callback]
+    waiting = deque([thing])
     while waiting and len(seen) < _MANY:
-        view = waiting.pop(0)
-        if id(view) not in seen and callable(view):
-            seen[id(view)] = view
-            yield view
-            waiting += held_by(view)
+        each = waiting.popleft()
+        if id(each) not in seen and not isinstance(each, _LEAVES):
+            seen[id(each)] = each
+            waiting.extend(islice(held_by(each), _MANY))
+    return [*seen.values()]
 
 
-def held_by(view: Any) -> Iterator[Any]:
-    """Yield what a callable holds itself."""
-    for name in ("__wrapped__", "__self__", "func"):
-        yield getattr(view, name, None)
-    yield from variables(view).values()
-    if not isinstance(view, type):
-        yield from getattr(view, "__dict__", {}).values()
+def held_by(thing: Any) -> Iterator[Any]:
+    """Yield what a callable, a container or an object holds itself."""
+    if isinstance(thing, Mapping):
+        yield from [*thing.values()]
+    elif isinstance(thing, (list, tuple, set, frozenset)):
+        yield from [*thing]
+    elif not isinstance(thing, type):
+        if callable(thing):
+            yield from (getattr(thing, name, None) for name in _HOLDING)
+            yield from variables(thing).values()
+        yield from _attributes(thing)
+
+
+def _attributes(thing: Any) -> Iterator[Any]:
+    yield from [*getattr(thing, "__dict__", {}).values()]
+    for cls in type(thing).__mro__:
+        names = vars(cls).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            yield getattr(thing, name, None)
 
 
 def variables(function: Any) -> dict[str, Any]:
@@ -69,7 +100,31 @@ def rewrapped(wrapper: Any, view: Any, other: Any) -> Callable[..., Any] | None:
 
 
 def _leads_to(view: Any, thing: Any) -> bool:
-    return any(each is view for each in within(thing))
+    return any(each is view for each in _reached(thing))
+
+
+def alike(one: Any, other: Any, seen: tuple[Any, ...] = ()) -> bool:
+    """Tell whether two callables do the same: by code, by what their closures hold, and so on."""
+    if one is other or any(each is one for each in seen):
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, FunctionType):
+        return one.__code__ is other.__code__ and _all_alike(_bound(one), _bound(other), (*seen, one))
+    try:
+        return bool(one == other) or _all_alike([*held_by(one)], [*held_by(other)], (*seen, one))
+    except Exception:  # noqa: BLE001 (somebody's own __eq__)
+        return False
+
+
+def _all_alike(ours: list[Any], others: list[Any], seen: tuple[Any, ...]) -> bool:
+    return 0 < len(ours) == len(others) and all(map(partial(alike, seen=seen), ours, others))
+
+
+def _bound(function: Any) -> list[Any]:
+    """Return what a function uses beside its arguments; its attributes are only what others read."""
+    free = variables(function)
+    return [[*free], *free.values(), function.__defaults__, function.__kwdefaults__]
 
 
 def _is_filled(cell: CellType) -> bool:

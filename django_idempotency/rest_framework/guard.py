@@ -83,7 +83,7 @@ class GuardedCall:
         early = self.open_early()
         if early is None or claims_for(self.using).joins():
             return early
-        early.close()
+        early.end_for_claim()
         return None
 
     def __call__(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:

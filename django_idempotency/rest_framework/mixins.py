@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
+from django_idempotency.calls import is_active
 from django_idempotency.class_views import handler_options, told
 from django_idempotency.early import early_of
 from django_idempotency.guards import atomic_by_door
@@ -57,7 +58,7 @@ class IdempotencyMixin(IdempotencyHooks, _Base):
         """Guard the handler if the request is one to guard; ``super().dispatch()`` does all the rest."""
         handler = self._idempotent_handler(request)
         hooks = _hooks_for(self, handler)
-        if hooks is not None and may_be_keyed(hooks, request):
+        if hooks is not None and not is_active(request) and may_be_keyed(hooks, request):
             GuardedCall(self, hooks, handler, early_of(request)).install(request)
             return told(self, request, super().dispatch(request, *args, **kwargs))
         return super().dispatch(request, *args, **kwargs)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings as project
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, override_settings
 from django.urls import path
@@ -42,6 +44,9 @@ class Around:
         if connection.in_atomic_block:
             list(Product.objects.select_for_update())
             Product.objects.create(name="dispatch", price="1.00", stock=1)
+        if request.GET.get("swallow"):
+            with suppress(IntegrityError):
+                Product.objects.create(pk=Product.objects.latest("pk").pk, price="1.00", stock=1)
         if request.GET.get("deny"):
             raise RuntimeError("before the handler")
         answer = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
@@ -86,6 +91,11 @@ class AroundMixin(Around, IdempotencyMixin, Api):
     pass
 
 
+class Async(View):
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(await sync_to_async(lambda: connection.in_atomic_block)())
+
+
 def function(request: HttpRequest) -> HttpResponse:
     return HttpResponse(connection.in_atomic_block)
 
@@ -109,7 +119,12 @@ NON_ATOMIC = {
     "free-site-inner": vary_on_cookie(non_atomic(AroundPlain.as_view())),
     "free-function": non_atomic(idempotent(function)),
 }
-urlpatterns = [path(f"{name}/", view) for name, view in {**DOORS, **NON_ATOMIC}.items()]
+ASYNC = {
+    "async": non_atomic(Async.as_view()),
+    "async-as-view": non_atomic(idempotent(Async.as_view())),
+    "async-inner": idempotent(non_atomic(Async.as_view())),
+}
+urlpatterns = [path(f"{name}/", view) for name, view in {**DOORS, **NON_ATOMIC, **ASYNC}.items()]
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +181,17 @@ def test_view_that_said_no_is_guarded_all_the_same(door: str) -> None:
     assert send(door, "k").content == send(door, "k").content
     assert not any(atomics)
     assert effects() == 2
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("key", [None, "k"])
+def test_error_that_dispatch_swallowed_loses_nothing_in_silence(door: str, key: str | None) -> None:
+    """Django runs no query after it: the handler must not run in a new transaction, without what dispatch() wrote."""
+    assert send(door, key, "?swallow=1").status_code == 500
+    assert effects() == 0
+    assert send(door, key).status_code == 201
+
+
+@pytest.mark.parametrize("door", ASYNC)
+def test_async_class_that_said_no_gets_no_transaction_either(door: str) -> None:
+    assert send(door).content == b"False"
