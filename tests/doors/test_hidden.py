@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, override_settings
 from django.urls import path
 from django.views import View
+from django.views.decorators.cache import cache_page
 
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.models import IdempotencyRecord
@@ -61,6 +62,14 @@ class Needing(View):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         return JsonResponse({"id": effect()}, status=201)
+
+
+class Caching(Gated):
+    """Wraps each of its callbacks with an object of its own, which is like any other's."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        return cache_page(60)(super().as_view(**initkwargs))
 
 
 class Named(Gated):
@@ -186,6 +195,7 @@ EXEMPT = {"login": login, "login-partial": partial(login, option=1), "login-unwr
 SEEN = {
     "function": partial(function, option=1),
     "as-view": Needing.as_view(),
+    "as-view-with-an-object": Caching.as_view(),
     "as-view-with-arguments": Gated.as_view(http_method_names=["post"]),
 }
 urlpatterns = [path(f"{name}/", view) for name, view in {**HIDDEN, **MARKED, **EXEMPT, **SEEN}.items()]
