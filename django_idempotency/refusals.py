@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.templatetags.static import static
+from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from django_idempotency.conf import conf
@@ -30,6 +31,7 @@ def refusal(request: HttpRequest, error: IdempotencyError) -> HttpResponse:
     """
     problem = problem_of(error)
     response = _page(request, problem) if _wants_page(request) else _details(problem)
+    patch_vary_headers(response, ["Accept"])
     for name, value in problem.headers.items():
         response.headers[name] = value
     if problem.retry_after is not None:

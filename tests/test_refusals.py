@@ -89,3 +89,9 @@ def test_page_goes_without_its_stylesheet_where_static_files_are_not_set_up(
     said = page(FingerprintMismatch())
     assert "stylesheet" not in said
     assert "This form has been sent already" in said
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_cache_is_told_that_the_answer_depends_on_who_asks(accept: str) -> None:
+    response = refusal(RequestFactory().post("/order/", headers={"Accept": accept}), StoreUnavailable())
+    assert response.headers["Vary"] == "Accept"
