@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from django_idempotency.bodies import MULTIPART, Restart, fresh, let_go, multipart_payload, read_payload
+from django_idempotency.bodies import MULTIPART, multipart_payload, read_payload
 from django_idempotency.calls import Active, Call, is_active
 from django_idempotency.claims.registry import RecordAlias, record_alias
 from django_idempotency.conf import conf
@@ -32,6 +32,7 @@ from django_idempotency.http import (
 )
 from django_idempotency.options import Options
 from django_idempotency.refusals import refusal
+from django_idempotency.restarts import Restart, fresh, let_go
 from django_idempotency.scopes import ANONYMOUS, authorization_principal, user_principal
 
 FORM_WAIT_SECONDS = 10
@@ -230,8 +231,10 @@ def unguarded(call: Call, *, non_atomic: Collection[str] = ()) -> HttpResponseBa
         return unguarded(call)
 
 
-def _payload(request: HttpRequest, ignore: Any) -> Any:
-    if request.content_type == MULTIPART and request.method == "POST":
+def _payload(request: Any, ignore: Any) -> Any:
+    # Django parses a POST; whoever has parsed another one before has left nothing to read.
+    is_parsed = hasattr(request, "_files") and not hasattr(request, "_body") and request._read_started
+    if request.content_type == MULTIPART and (request.method == "POST" or is_parsed):
         return multipart_payload(request, ignore)
     return read_payload(request, ignore)
 

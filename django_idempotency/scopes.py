@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils.encoding import escape_uri_path
 
 ANONYMOUS = "anonymous"
-_PLAIN = (str, bytes, int, UUID, dict, list, tuple)
+_PLAIN = (str, bytes, int, float, UUID, type(None))
 
 
 def told(value: Any, what: str) -> str:
@@ -63,8 +63,9 @@ def user_principal(user: Any, request: HttpRequest) -> str | None:
 
 def _kind(user: Any) -> str:
     if not isinstance(user, Model):
-        kind: str = user.__class__.__qualname__.lower()
-        return kind
+        cls = user.__class__
+        kind: str = cls.__qualname__.lower()
+        return f"{cls.__module__}.{kind}" if kind == "user" else kind  # "user" is AUTH_USER_MODEL's
     # A proxy is another name for the same rows.
     label = (user._meta.concrete_model or user)._meta.label
     return "user" if label == settings.AUTH_USER_MODEL else label.lower()
@@ -73,12 +74,13 @@ def _kind(user: Any) -> str:
 def found_principal(found: Any, request: HttpRequest) -> str:
     """Return who sent a request, by what an authentication found that is no user.
 
-    A row counts by its primary key; a token or claims are digested, since they may be secret. Whatever else may look
-    alike for two callers: then the Authorization header tells, and without one it is an ImproperlyConfigured.
+    A row counts by its primary key; a token or claims are digested, since they may be secret. True says nothing, and
+    anything else may look alike for two callers, or different in two processes: then the Authorization header tells,
+    and without one it is an ImproperlyConfigured.
     """
     if isinstance(found, Model) and found.pk is not None:
         return f"{found._meta.label_lower}:{found.pk}"
-    if isinstance(found, _PLAIN) and " at 0x" not in repr(found):
+    if not isinstance(found, bool) and _is_plain(found) and " at 0x" not in repr(found):
         return f"auth:{hashlib.sha256(repr(found).encode()).hexdigest()[:32]}"
     digest = authorization_principal(request)
     if digest is None:
@@ -87,6 +89,15 @@ def found_principal(found: Any, request: HttpRequest) -> str:
             '@idempotent(scope=…) or IDEMPOTENCY["SCOPE"] a callable that returns what tells your callers apart.'
         )
     return digest
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether ``repr(value)`` tells all of it, and the same in every process: no set, no object in it."""
+    if isinstance(value, dict):
+        return all(_is_plain(each) for pair in value.items() for each in pair)
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
 
 
 def authorization_principal(request: HttpRequest) -> str | None:

@@ -27,6 +27,8 @@ from django.utils.decorators import sync_and_async_middleware
 
 HEADER = "X-Crash-Point"
 VARIABLE = "CRASH_POINT"
+# Django asks MariaDB who it is, and tells it what it wants of a new connection.
+_OF_A_CONNECTION = re.compile(r".*@@|SET (SQL_AUTO_IS_NULL|SESSION TRANSACTION)", re.DOTALL)
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+[\"`]?(\w+)")
 
 
@@ -73,7 +75,7 @@ journey = Journey()
 
 
 def statement(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
-    if "@@" in str(sql):  # Django asks MariaDB once in a process who it is
+    if _OF_A_CONNECTION.match(str(sql)):  # there only where this thread has had another connection before
         return execute(sql, *rest)
     words = [str(sql).split()[0], *_TABLE.findall(str(sql))[:1]]
     with journey.step(" ".join(words)):

@@ -14,10 +14,13 @@ from django.test import AsyncRequestFactory, Client, RequestFactory, override_se
 from django.test.client import encode_multipart
 
 from django_idempotency import bodies
-from django_idempotency.bodies import Restart, multipart_payload, read_payload, rewind
+from django_idempotency.bodies import FORM, multipart_payload, read_payload
 from django_idempotency.core.fingerprints import Part, canonical_multipart
 from django_idempotency.core.payloads import Redactor
+from django_idempotency.guards import Policy
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.options import Options
+from django_idempotency.restarts import Restart, rewind
 
 pytestmark = pytest.mark.once
 
@@ -113,6 +116,8 @@ def test_body_that_somebody_has_read_still_counts() -> None:
     [
         ("application/json", b'{"pin": 1, "a": 2}', b'{"pin": "[redacted]", "a": 2}'),
         ("application/x-www-form-urlencoded", b"pin=1&a=2", b"pin=%5Bredacted%5D&a=2"),
+        ("application/json", b'{"card": [{"number": 4}]}', b'{"card": [{"number": "[redacted]"}]}'),
+        ("application/json", b'{"card": {"name": 4}, "number": 4}', b'{"card": {"name": 4}, "number": 4}'),
         ("application/octet-stream", b"\x00\xff", b"\x00\xff"),
         ("application/json", b'{"password": "hunter2",}', None),
         ("application/vnd.api+json", b'{"password": "hunter2", "n": ' + b"9" * 5000 + b"}", None),
@@ -256,3 +261,24 @@ def test_payload_is_redacted_when_a_claim_writes_it_and_not_for_a_replay(
         assert answer.status_code == 201
     assert asked == ["note"]
     assert b"note" in bytes(IdempotencyRecord.objects.get().request_payload or b"")
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_json_is_json_by_whatever_name_it_comes(kind: str) -> None:
+    """Views that parse the body do not ask for its name; as a form, + would be a space, and a text only a name."""
+    one, other = (post(json.dumps({"text": text, "password": "s3cret"}), kind) for text in ("1+1", "1 1"))
+    assert read_payload(one).digest != read_payload(other).digest
+    assert b"s3cret" not in (read_payload(one).kept or b"")
+    assert read_payload(post("{a}&password=s3cret", FORM)).kept == b"%7Ba%7D=&password=%5Bredacted%5D"
+
+
+def test_upload_by_patch_that_somebody_has_parsed_counts_by_its_parts() -> None:
+    """Django Ninja's middleware parses such requests as if they were POST, and leaves nothing to read."""
+    digests = []
+    for boundary, text in (("one", "a"), ("two", "a"), ("three", "b")):
+        content = encode_multipart(boundary, {"text": text})
+        request: Any = RequestFactory().post("/", content, f"multipart/form-data; boundary={boundary}")
+        request._load_post_and_files()
+        request.method = "PATCH"
+        digests.append(Policy(Options()).operation(request, "k").fingerprint)
+    assert digests[0] == digests[1] != digests[2]

@@ -12,7 +12,7 @@ from django.test import RequestFactory
 from django.urls import resolve
 from django.utils.functional import SimpleLazyObject
 
-from django_idempotency.scopes import authorization_principal, scope_of, user_principal
+from django_idempotency.scopes import authorization_principal, found_principal, scope_of, user_principal
 from example_project.shop.models import Wallet
 
 pytestmark = pytest.mark.once
@@ -112,3 +112,40 @@ def test_user_without_a_primary_key_is_told_apart_by_authorization_or_not_at_all
     assert "one" not in str(user_principal(service, one)).partition(":")[2]
     with pytest.raises(ImproperlyConfigured, match="SCOPE"):
         user_principal(service, request())
+
+
+def test_user_of_another_kind_that_is_called_user_is_not_django_s() -> None:
+    """A project may make its own from a token."""
+    user = type("User", (), {"is_authenticated": True, "pk": 1})()
+    assert user_principal(user, request()) == f"{__name__}.user:1"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        (User(pk=1), "tenant"),
+        {"who": [User(pk=1)]},
+        {"scopes": {"read", "write"}},
+        frozenset("ab"),
+        True,
+        object(),
+    ],
+    ids=["row", "nested-row", "set", "frozenset", "yes", "object"],
+)
+def test_what_may_look_alike_or_different_is_told_apart_by_authorization_or_not_at_all(found: Any) -> None:
+    """Two rows may have one text, and a set has another order in each process."""
+    one, other = request(Authorization="Bearer one"), request(Authorization="Bearer other")
+    assert found_principal(found, one) == authorization_principal(one) != found_principal(found, other)
+    with pytest.raises(ImproperlyConfigured, match="SCOPE"):
+        found_principal(found, request())
+
+
+def test_claims_are_told_apart_without_a_header() -> None:
+    claims = [
+        {"sub": 1, "aud": ["a", None, 1.5]},
+        {"sub": 2, "aud": ["a", None, 1.5]},
+        ("key", 1),
+        b"key",
+        "key",
+    ]
+    assert len({found_principal(found, request()) for found in claims}) == len(claims)

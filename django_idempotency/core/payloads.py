@@ -21,7 +21,8 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 class Redactor:
     """Tells which field names hold secrets: those that contain the words of one of ``names`` side by side.
 
-    ``card_number`` covers ``cardNumber`` and ``credit-card-number``; ``pin`` does not cover ``shipping``.
+    ``card_number`` covers ``cardNumber``, ``credit-card-number`` and the ``number`` of a ``card``; ``pin`` does not
+    cover ``shipping``.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -68,13 +69,14 @@ class Redactor:
         described = {"filename": part.filename, "content_type": part.content_type, "size": part.size}
         return {"name": part.name, **described, "sha256": part.digest}
 
-    def _clean(self, value: Any) -> Any:
+    def _clean(self, value: Any, parent: str = "") -> Any:
         if isinstance(value, dict):
             return {
-                name: REDACTED if self.hides(name) else self._clean(member) for name, member in value.items()
+                name: REDACTED if self.hides(f"{parent} {name}".lstrip()) else self._clean(member, name)
+                for name, member in value.items()
             }
         if isinstance(value, list):
-            return [self._clean(member) for member in value]
+            return [self._clean(member, parent) for member in value]
         return value
 
 

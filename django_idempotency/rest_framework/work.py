@@ -13,13 +13,13 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Empty, Request
 from rest_framework.response import Response
 
-from django_idempotency.bodies import Restart, let_go, own_containers
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import Claim, Operation, Outcome
 from django_idempotency.exceptions import IdempotencyError, StoreUnavailable
 from django_idempotency.http import outcome_of
 from django_idempotency.rest_framework.exceptions import IdempotencyAPIException, as_problem
 from django_idempotency.rest_framework.hooks import IdempotencyHooks, TunedHooks
+from django_idempotency.restarts import Restart, let_go, own_containers
 from django_idempotency.scopes import scope_of
 
 # The import of DRF's views loads DEFAULT_RENDERER_CLASSES, and our renderer comes here before that is done.

@@ -25,9 +25,8 @@ class ClientCredentials(BaseAuthentication):
     def authenticate(self, request: Any) -> tuple[None, Any] | None:
         header = request.META.get("HTTP_AUTHORIZATION", "")
         kind, _, name = header.partition(" ")
-        return (
-            (None, name if kind == "Plain" else type("Application", (), {"name": name})()) if name else None
-        )
+        found = {"Plain": name, "Yes": True}.get(kind) or type("Application", (), {"name": name})()
+        return (None, found) if name else None
 
 
 class HasToken(BasePermission):
@@ -79,6 +78,12 @@ def test_applications_without_a_user_are_told_apart_by_their_tokens(kind: str) -
     assert (first["caller"], second["caller"], effects()) == (f"{kind} a", f"{kind} b", 2)
     again = send("/applications/", Authorization=f"{kind} a")
     assert (again.json(), again.headers["Idempotent-Replayed"]) == (first, "true")
+
+
+def test_authentication_that_only_says_yes_tells_nothing() -> None:
+    for header in ("Yes a", "Yes b", "Yes a"):
+        assert send("/applications/", Authorization=header).status_code == 201
+    assert effects() == 2
 
 
 def test_who_is_not_authenticated_is_told_apart_by_authorization() -> None:
