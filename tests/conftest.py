@@ -39,6 +39,7 @@ class Parallel:
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
+        self.seconds = 60.0
 
     def start(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
         """Start ``function`` and return what waits for its result, or raises what it raised."""
@@ -57,7 +58,7 @@ class Parallel:
         thread.start()
 
         def result() -> Any:
-            thread.join(60)
+            thread.join(self.seconds)
             assert results, "the thread did not end"
             value, error = results[0]
             if error is not None:
@@ -94,7 +95,7 @@ def parallel() -> Iterator[Parallel]:
     threads = Parallel()
     yield threads
     for thread in threads.threads:
-        thread.join(60)
+        thread.join(threads.seconds)
 
 
 @pytest.fixture(params=[False, True], ids=["autocommit", "atomic_requests"])
