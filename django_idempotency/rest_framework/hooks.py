@@ -41,9 +41,8 @@ class IdempotencyHooks:
         own = request._request
         if user := user_principal(request.user, own):
             return user
-        if request.auth is not None and not isinstance(
-            request.auth, bool
-        ):  # an application's token, for example, which stands for no user
+        # An application's token, for example, which stands for no user; True says nothing.
+        if request.auth is not None and not isinstance(request.auth, bool):
             return found_principal(request.auth, own)
         return authorization_principal(own) or ANONYMOUS
 

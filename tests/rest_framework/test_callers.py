@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.urls import path
@@ -50,6 +51,15 @@ class Anybody(IdempotencyMixin, APIView):
         return Response({"number": effect()}, status=201)
 
 
+class OnlyYes(BaseAuthentication):
+    def authenticate(self, request: Any) -> tuple[AnonymousUser, bool]:
+        return AnonymousUser(), True
+
+
+class Yes(Anybody):
+    authentication_classes = (OnlyYes,)
+
+
 class Silent(Anybody):
     """Says nothing where it should tell callers or payloads apart."""
 
@@ -63,6 +73,7 @@ class Silent(Anybody):
 urlpatterns = [
     path("applications/", Applications.as_view()),
     path("anybody/", Anybody.as_view()),
+    path("yes/", Yes.as_view()),
     path("silent/", Silent.as_view()),
 ]
 
@@ -84,6 +95,8 @@ def test_authentication_that_only_says_yes_tells_nothing() -> None:
     for header in ("Yes a", "Yes b", "Yes a"):
         assert send("/applications/", Authorization=header).status_code == 201
     assert effects() == 2
+    first, again = (send("/yes/") for _ in range(2))
+    assert (again.headers["Idempotent-Replayed"], again.json()) == ("true", first.json())
 
 
 def test_who_is_not_authenticated_is_told_apart_by_authorization() -> None:
