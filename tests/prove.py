@@ -66,7 +66,7 @@ PARTS = (
     Part("standby", ("tests/test_standby.py",), "STANDBY_ROUNDS", 200, 2.5, 2, ("postgres",)),
     Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 1.8, 5),
     Part("kills", ("tests/doors/test_kills.py",), "KILL_ROUNDS", 1000, 4.0, 8),
-    Part("tasks", ("tests/doors/test_celery.py",), "KILL_ROUNDS", 1000, 2.0, 2),
+    Part("tasks", ("tests/doors/test_celery.py",), "KILL_ROUNDS", 1000, 5.0, 2),
     Part("galera", ("tests/galera/test_races.py",), "GALERA_ROUNDS", 1000, 0.3, 1, ("mariadb",)),
     Part("nodes", ("tests/galera/test_node_deaths.py",), "GALERA_KILLS", 50, 15.0, 1, ("mariadb",)),
     Part("fuzz", ("tests/test_fuzz.py",), "FUZZ_EXAMPLES", 100_000, 0.006, 2, ("sqlite",)),

@@ -23,9 +23,13 @@ from tests.doors.live import AMOUNT, Customer, Pause, environment, wait_for
 from tests.doors.test_kills import spread
 from tests.proofs import dose, milliseconds, note
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(3600), pytest.mark.processes]
+WAIT_SECONDS, KILLS = 60, dose("KILL_ROUNDS", 1)
 
-WAIT_SECONDS = 60
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600 + 10 * KILLS),
+    pytest.mark.processes,
+]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +147,7 @@ def test_task_that_is_killed_at_any_point_takes_effect_once(workers: None, tmp_p
     customer, trace, waits = Customer(), tmp_path / "trace", []
     values(deliver_at(customer, "trace", f"trace {trace}"))
     points = wait_for(lambda: ended(trace.read_text().splitlines()))
-    numbers = spread(dose("KILL_ROUNDS", 1), len(points), 0)
+    numbers = spread(KILLS, len(points), 0)
     for done, number in enumerate(numbers, 1):
         seen, started = tmp_path / f"{done}", time.monotonic()
         assert values(deliver_at(customer, f"v{done}", f"{points[number - 1]} {seen}")) == [

@@ -18,9 +18,14 @@ from example_project.stage import Answer, gunicorn, serving
 from tests.doors.live import KINDS, LIVE_DOORS, Customer, LiveDoor, environment
 from tests.proofs import milliseconds, note
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(3600), pytest.mark.processes]
-
 ROUNDS = int(os.environ.get("KILL_ROUNDS") or 0)
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600 + 5 * ROUNDS),
+    pytest.mark.processes,
+]
+
 BUSY = {0, 409, 503}
 ALL_DOORS = {**LIVE_DOORS, **{f"kind-{name}": door for name, door in KINDS.items()}}
 RECORD = IdempotencyRecord._meta.db_table
