@@ -65,7 +65,7 @@ PARTS = (
     Part("deaths", ("tests/test_deaths.py",), "DEATH_ROUNDS", 50, 1.0, 2, SERVERS),
     Part("standby", ("tests/test_standby.py",), "STANDBY_ROUNDS", 200, 2.5, 2, ("postgres",)),
     Part("histories", ("tests/test_history.py", "tests/doors/test_histories.py"), "HISTORY_SECONDS", 1800, 1.8, 5),
-    Part("kills", ("tests/doors/test_kills.py",), "KILL_ROUNDS", 1000, 4.0, 8),
+    Part("kills", ("tests/doors/test_kills.py",), "KILL_ROUNDS", 1000, 5.0, 8),
     Part("tasks", ("tests/doors/test_celery.py",), "KILL_ROUNDS", 1000, 5.0, 2),
     Part("galera", ("tests/galera/test_races.py",), "GALERA_ROUNDS", 1000, 0.3, 1, ("mariadb",)),
     Part("nodes", ("tests/galera/test_node_deaths.py",), "GALERA_KILLS", 50, 15.0, 1, ("mariadb",)),
