@@ -63,7 +63,7 @@ class Active:
 
     def __enter__(self) -> None:
         setattr(self._request, _ACTIVE, True)
-        setattr(self._request, _REACHED, True)
+        mark_reached(self._request)
 
     def __exit__(self, *error: object) -> None:
         self._request.__dict__.pop(_ACTIVE, None)
@@ -80,7 +80,7 @@ def was_reached(request: HttpRequest) -> bool:
 
 
 def mark_reached(request: HttpRequest) -> None:
-    """Say nothing more about this request."""
+    """Remember that a door has had this request in hand, or has said that none had: it is said once."""
     setattr(request, _REACHED, True)
 
 

@@ -31,8 +31,9 @@ class EarlyTransaction:
 
     def _open(self) -> None:
         self.is_open, self.is_undone = True, False
-        connection: Any = connections[self.using]
-        connection.rollback_exc = None  # Django never resets it
+        if not self.nested:
+            connection: Any = connections[self.using]
+            connection.rollback_exc = None  # Django never resets it
         self._atomic = transaction.atomic(using=self.using)
         self._atomic.__enter__()
 

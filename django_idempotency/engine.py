@@ -19,7 +19,7 @@ from django_idempotency.exceptions import IdempotencyError, InProgress, StoreUna
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.patience import Patience
 from django_idempotency.signals import claimed, completed, rejected, released, replayed
-from django_idempotency.stages import Repeat, RolledBack, Stage
+from django_idempotency.stages import Repeat, RolledBack, Stage, called
 from django_idempotency.transactions import KeptInOnePiece
 
 T = TypeVar("T")
@@ -174,7 +174,7 @@ class _Execution(Generic[T]):
                 self._on_commit_first(lambda: self._committed(stage))
                 stage.claim = held
                 with KeptInOnePiece(self._connection):
-                    stage.outcome = outcome = _called(call, held)
+                    stage.outcome = outcome = called(call, held)
                 self._complete(held, outcome)
         except ClaimLost as lost:
             raise Repeat from lost
@@ -242,10 +242,3 @@ class _Execution(Generic[T]):
         if is_connection_lost(error):
             return StoreUnavailable(_LOST, outcome_unknown=True)
         return RolledBack(error=error)
-
-
-def _called(call: Callable[[Claim], Outcome[T]], claim: Claim) -> Outcome[T]:
-    try:
-        return call(claim)
-    except Exception as error:
-        raise RolledBack(error=error) from error

@@ -210,17 +210,8 @@ def problem_of(error: IdempotencyError) -> Problem:
 
 #: Headers that are of one answer only, and Set-Cookie: whatever RESPONSE_HEADERS says.
 _NEVER_STORED = frozenset(
-    {
-        "set-cookie",
-        "date",
-        "content-length",
-        "connection",
-        "keep-alive",
-        "transfer-encoding",
-        "upgrade",
-        "trailer",
-    }
-    | {"te"}
+    {"set-cookie", "date", "content-length", "connection", "keep-alive"}
+    | {"transfer-encoding", "upgrade", "trailer", "te"}
 )
 
 # A retry may come from another origin than the first request.

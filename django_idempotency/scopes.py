@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -14,7 +15,7 @@ from django.http import HttpRequest
 from django.utils.encoding import escape_uri_path
 
 ANONYMOUS = "anonymous"
-_PLAIN = (str, bytes, int, float, UUID, type(None))
+_PLAIN = {bytes, bool, int, float, UUID, type(None)}
 
 
 def told(value: Any, what: str) -> str:
@@ -80,8 +81,9 @@ def found_principal(found: Any, request: HttpRequest) -> str:
     """
     if isinstance(found, Model) and found.pk is not None:
         return f"{found._meta.label_lower}:{found.pk}"
-    if not isinstance(found, bool) and _is_plain(found) and " at 0x" not in repr(found):
-        return f"auth:{hashlib.sha256(repr(found).encode()).hexdigest()[:32]}"
+    with suppress(TypeError):
+        if not isinstance(found, bool):
+            return f"auth:{hashlib.sha256(repr(_plain(found)).encode()).hexdigest()[:32]}"
     digest = authorization_principal(request)
     if digest is None:
         raise ImproperlyConfigured(
@@ -91,13 +93,20 @@ def found_principal(found: Any, request: HttpRequest) -> str:
     return digest
 
 
-def _is_plain(value: Any) -> bool:
-    """Tell whether ``repr(value)`` tells all of it, and the same in every process: no set, no object in it."""
+def _plain(value: Any) -> Any:
+    """Return a value in types whose text tells all of it, the same in every process; TypeError for any other.
+
+    A subclass may show less than it holds, a set has no order, and two objects may look alike.
+    """
     if isinstance(value, dict):
-        return all(_is_plain(each) for pair in value.items() for each in pair)
+        return {_plain(name): _plain(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
+        return [*map(_plain, value)]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if type(value) in _PLAIN:
+        return value
+    raise TypeError(f"{type(value).__name__} does not tell who it is")
 
 
 def authorization_principal(request: HttpRequest) -> str | None:

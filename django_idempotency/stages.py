@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from django_idempotency.core.operations import Claim, Outcome
 from django_idempotency.exceptions import IdempotencyError
+
+T = TypeVar("T")
 
 _AFTER_COMMIT = (
     "The operation is committed, so a retry gets its answer, but an on_commit() hook of it raised {}."
@@ -21,6 +24,14 @@ class RolledBack(Exception):
     def __init__(self, outcome: Outcome[Any] | None = None, error: Exception | None = None) -> None:
         self.outcome = outcome
         self.error = error
+
+
+def called(call: Callable[[Claim], Outcome[T]], claim: Claim) -> Outcome[T]:
+    """Run a project's code, whose error leaves the transaction."""
+    try:
+        return call(claim)
+    except Exception as error:
+        raise RolledBack(error=error) from error
 
 
 class Repeat(Exception):

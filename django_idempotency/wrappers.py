@@ -9,6 +9,8 @@ from itertools import islice
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
+Pairs = dict[tuple[int, int], tuple[Any, Any]]
+
 _MANY = 300
 _LEAVES = (type(None), bool, int, float, str, bytes, ModuleType)
 _HOLDING = ("__wrapped__", "__self__", "func", "args", "keywords", "__defaults__", "__kwdefaults__")
@@ -103,21 +105,27 @@ def _leads_to(view: Any, thing: Any) -> bool:
     return any(each is view for each in _reached(thing))
 
 
-def alike(one: Any, other: Any, seen: tuple[Any, ...] = ()) -> bool:
-    """Tell whether two callables do the same: by code, by what their closures hold, and so on."""
-    if one is other or any(each is one for each in seen):
+def alike(one: Any, other: Any, seen: Pairs | None = None) -> bool:
+    """Tell whether two callables do the same: by code, by what their closures hold, and so on.
+
+    More than _MANY things to compare are taken for different.
+    """
+    seen = {} if seen is None else seen
+    pair = id(one), id(other)
+    if one is other or pair in seen:
         return True
-    if type(one) is not type(other):
+    if type(one) is not type(other) or len(seen) >= _MANY:
         return False
+    seen[pair] = one, other  # kept, or their ids would be given to others
     if isinstance(one, FunctionType):
-        return one.__code__ is other.__code__ and _all_alike(_bound(one), _bound(other), (*seen, one))
+        return one.__code__ is other.__code__ and _all_alike(_bound(one), _bound(other), seen)
     try:
-        return bool(one == other) or _all_alike([*held_by(one)], [*held_by(other)], (*seen, one))
+        return bool(one == other) or _all_alike([*held_by(one)], [*held_by(other)], seen)
     except Exception:  # noqa: BLE001 (somebody's own __eq__)
         return False
 
 
-def _all_alike(ours: list[Any], others: list[Any], seen: tuple[Any, ...]) -> bool:
+def _all_alike(ours: list[Any], others: list[Any], seen: Pairs) -> bool:
     return 0 < len(ours) == len(others) and all(map(partial(alike, seen=seen), ours, others))
 
 

@@ -140,12 +140,20 @@ def test_what_may_look_alike_or_different_is_told_apart_by_authorization_or_not_
         found_principal(found, request())
 
 
+class Shy(dict[str, Any]):
+    """Claims that show nothing of themselves in a log."""
+
+    def __repr__(self) -> str:
+        return "<claims>"
+
+
 def test_claims_are_told_apart_without_a_header() -> None:
-    claims = [
+    claims: list[Any] = [
         {"sub": 1, "aud": ["a", None, 1.5]},
         {"sub": 2, "aud": ["a", None, 1.5]},
         ("key", 1),
         b"key",
         "key",
     ]
+    claims += [Shy(sub=1), Shy(sub=2)]
     assert len({found_principal(found, request()) for found in claims}) == len(claims)

@@ -72,6 +72,27 @@ class Caching(Gated):
         return cache_page(60)(super().as_view(**initkwargs))
 
 
+class Node:
+    """Holds the next one twice."""
+
+    def __init__(self, depth: int) -> None:
+        self.left = self.right = Node(depth - 1) if depth else None
+
+
+class Entangled(Gated):
+    """Wraps each callback with a graph that has more paths than anybody can follow."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        view, graph = super().as_view(**initkwargs), Node(60)
+
+        @wraps(view)
+        def call(request: HttpRequest) -> Any:
+            return view(request) if graph else None
+
+        return call
+
+
 class Named(Gated):
     """Does not let itself be subclassed without a name."""
 
@@ -196,6 +217,7 @@ SEEN = {
     "function": partial(function, option=1),
     "as-view": Needing.as_view(),
     "as-view-with-an-object": Caching.as_view(),
+    "as-view-with-a-graph": Entangled.as_view(),
     "as-view-with-arguments": Gated.as_view(http_method_names=["post"]),
 }
 urlpatterns = [path(f"{name}/", view) for name, view in {**HIDDEN, **MARKED, **EXEMPT, **SEEN}.items()]
