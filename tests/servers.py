@@ -126,16 +126,17 @@ def _mariadb(folder: Path, durable: bool) -> Iterator[dict[str, str]]:
         for name in ("mariadbd", "mariadb-install-db")
     )
     prefix = _unprivileged(folder, signal.SIGTERM)
-    data = f"--datadir={folder / 'data'}"
+    # A server that starts deletes the temporary tables of any other in the same place.
+    data = [f"--datadir={folder / 'data'}", f"--tmpdir={folder}"]
     root = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-    _finish([*prefix, install, "--no-defaults", data, *root], folder)
+    _finish([*prefix, install, "--no-defaults", *data, *root], folder)
     path = folder / "mariadb.sock"
     first = folder / "first.sql"
     first.write_text(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4;\n", encoding="ascii")
     flags = [f"--socket={path}", f"--init-file={first}", f"--pid-file={folder / 'mariadb.pid'}"]
     flags += ["--skip-networking", "--max-connections=300", "--character-set-server=utf8mb4"]
     flags += ["--innodb-fast-shutdown=2", f"--innodb-flush-log-at-trx-commit={1 if durable else 0}"]
-    command = [*prefix, daemon, "--no-defaults", data, *flags]
+    command = [*prefix, daemon, "--no-defaults", *data, *flags]
     with _running(command, folder, lambda: _greets(path), signal.SIGTERM):
         yield {"DATABASE_NAME": DATABASE, "DATABASE_HOST": str(path), "DATABASE_USER": "root"}
 

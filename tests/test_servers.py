@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,3 +171,14 @@ def test_a_server_that_ends_at_once_shows_its_log(tmp_path: Path) -> None:
     failed = pytest.raises(servers.ServerFailed, match="no room on the disk")
     with failed, servers._running(command, tmp_path, lambda: False, signal.SIGTERM):
         pytest.fail("it cannot have started")
+
+
+def test_server_that_starts_leaves_the_temporary_tables_of_others_alone(engine: str) -> None:
+    """MariaDB deletes what looks like its own in the folder for such files: the machine's, unless it gets another."""
+    table = Path(tempfile.gettempdir(), f"#sql-temptable-{os.getpid():x}-f-1.MAI")
+    table.touch()
+    try:
+        with servers.server(engine):
+            assert table.exists()
+    finally:
+        table.unlink(missing_ok=True)

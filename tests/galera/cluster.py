@@ -39,7 +39,8 @@ class Node:
         group, transfer, increments = ports
         options = f"gmcast.listen_addr=tcp://127.0.0.1:{group};ist.recv_addr=127.0.0.1:{increments}"
         self._flags = [
-            *(f"--datadir={self.data}", f"--socket={self.socket}", f"--pid-file={folder / 'mariadb.pid'}"),
+            *(f"--datadir={self.data}", f"--tmpdir={folder}"),
+            *(f"--socket={self.socket}", f"--pid-file={folder / 'mariadb.pid'}"),
             *("--skip-networking", "--max-connections=300", "--character-set-server=utf8mb4"),
             *("--innodb-fast-shutdown=2", "--innodb-flush-log-at-trx-commit=2"),
             *("--binlog-format=ROW", "--innodb-autoinc-lock-mode=2", "--wsrep-on=ON"),
@@ -53,9 +54,7 @@ class Node:
         """Fill the data folder; a node without one of its own gets its data from the others."""
         program = servers._program("mariadb-install-db", _FROM_DEBIAN)
         root = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-        servers._finish(
-            [*self._prefix(), program, "--no-defaults", f"--datadir={self.data}", *root], self.folder
-        )
+        servers._finish([*self._prefix(), program, "--no-defaults", *self._flags[:2], *root], self.folder)
 
     def start(self, *flags: str) -> None:
         """Start the server; it gets ready in its own time."""
